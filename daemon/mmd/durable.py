@@ -1,0 +1,81 @@
+"""How is something written so that a power cut leaves the old version or the new one, never half?
+
+The order is always: temporary name in the same folder, write, fsync, close, rename, fsync the folder.
+This is the only module that renames into place.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def fsync_folder(folder: Path) -> None:
+    """Force the folder's entries to disk; a rename alone can vanish on power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`. A crash leaves the old content or the new, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as indented JSON with a final newline."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point the symbolic link `link` at `target` (relative to its folder) in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    fsync_folder(link.parent)
+
+
+def install_folder(prepared: Path, destination: Path) -> None:
+    """Rename the finished folder `prepared` to `destination`, every file in it forced to disk first.
+
+    `prepared` lies on the same file system; `destination` does not exist yet.
+    """
+    for folder, _, names in os.walk(prepared):
+        for name in names:
+            with (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        fsync_folder(Path(folder))
+    prepared.rename(destination)
+    fsync_folder(destination.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove `folder` so that a crash leaves it whole under its name, or gone from it."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    fsync_folder(folder.parent)
+    shutil.rmtree(doomed)

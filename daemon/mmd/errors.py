@@ -1,0 +1,44 @@
+"""Which errors the product raises on purpose, and the exit code that each one owns.
+
+Every message says what happened, to which thing, and what to do next, on one line.
+"""
+
+
+class MmdError(Exception):
+    """Any failure that the product foresees; `str()` of it is the one line that the user sees."""
+
+    exit_code = 1
+
+
+class UsageError(MmdError):
+    """The command or the configuration asks for something that does not exist or contradicts itself."""
+
+    exit_code = 2
+
+
+class InputRefused(MmdError):
+    """A sample, label or file cannot be taken; nothing of it was stored."""
+
+    exit_code = 3
+
+
+class StoreDamaged(MmdError):
+    """Something in the state folder does not verify."""
+
+    exit_code = 4
+
+
+class ArtifactRefused(MmdError):
+    """An artifact set or a model is damaged, incomplete, or of a format that is not understood."""
+
+    exit_code = 5
+
+
+class DaemonNotRunning(MmdError):
+    """The command needs a running daemon and none answers on the control socket."""
+
+    exit_code = 6
+
+
+class TrainingFailed(MmdError):
+    """A round cannot go on (losses that are not finite, an engine that does not start)."""
