@@ -1,0 +1,5 @@
+"""`python -m mmd` is `mmd`."""
+
+from mmd.cli.main import main
+
+main()

@@ -1,0 +1,92 @@
+"""Is this artifact set whole, and what is in it? Opening a set verifies every file in it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.artifact.manifest import FORMAT_VERSION, InputSpec, Manifest, manifest_path
+from mmd.errors import ArtifactRefused
+
+
+@dataclass(frozen=True)
+class ArtifactSet:
+    """A verified artifact set on disk."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+    """Of `manifest.json`, which holds the hash of every other file: it names the whole set."""
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the files that the manifest lists."""
+        return self.folder / name
+
+    def anchor(self) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+        """Return the anchor set: inputs [n, *shape] as stored, and labels [n]."""
+        with np.load(self.path(self.manifest.graphs.anchor), allow_pickle=False) as archive:
+            return archive["inputs"], archive["labels"]
+
+
+def open_set(folder: Path) -> ArtifactSet:
+    """Open the artifact set in `folder`. Raises `ArtifactRefused` naming the first file that does not verify."""
+    artifact_set = read_set(folder)
+    for name, record in artifact_set.manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            digest = file_sha256(path) if size == record.size else ""
+        except OSError as error:
+            raise ArtifactRefused(
+                f"The artifact set {folder} misses {name} ({error.strerror}); install it again with `mmd init`."
+            ) from error
+        if digest != record.sha256:
+            raise ArtifactRefused(
+                f"The artifact set {folder} is damaged: {name} fails its checksum; install it again with `mmd init`."
+            )
+    return artifact_set
+
+
+def read_set(folder: Path) -> ArtifactSet:
+    """Read only the manifest, for commands that must answer at once. Verifies nothing else."""
+    path = manifest_path(folder)
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise ArtifactRefused(
+            f"No artifact set in {folder}: {path.name} cannot be read ({error.strerror}); "
+            "run `mmd init`, or name a folder made by `mmd-tools fuse`."
+        ) from error
+    try:
+        version = msgspec.json.decode(encoded, type=_Versioned).format
+        if version != FORMAT_VERSION:
+            raise ArtifactRefused(
+                f"The artifact set {folder} has format {version}; this mmd reads format {FORMAT_VERSION}. "
+                f"{'Upgrade mmd.' if version > FORMAT_VERSION else 'Build the set again with `mmd-tools fuse`.'}"
+            )
+        manifest = msgspec.json.decode(encoded, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ArtifactRefused(
+            f"The artifact set {folder} is damaged: {path.name} does not parse ({error}); install it again."
+        ) from error
+    return ArtifactSet(folder=folder, manifest=manifest, sha256=hashlib.sha256(encoded).hexdigest())
+
+
+class _Versioned(msgspec.Struct):
+    format: int
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def normalise(stored: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
+    """Turn stored values [n, *shape] into what the networks take: (v * scale - mean) / std, float32."""
+    channel_axis = (1, -1) + (1,) * (len(spec.shape) - 1)
+    mean = np.asarray(spec.mean, np.float32).reshape(channel_axis)
+    std = np.asarray(spec.std, np.float32).reshape(channel_axis)
+    return (stored.astype(np.float32) * np.float32(spec.scale) - mean) / std

@@ -1,0 +1,146 @@
+"""What does an artifact set say about itself? The structures behind `manifest.json`; see `artifacts/FORMAT.md`."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Point = tuple[float, float]
+"""(progress through the round in [0, 1], coefficient)"""
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class InputSpec(_Part, frozen=True):
+    """The one input of Mentor and Mentee. A stored value v becomes (v * scale - mean[c]) / std[c]."""
+
+    name: str
+    kind: Literal["image", "tensor"]
+    shape: tuple[int, ...]
+    """Without the batch: (channels, height, width) for an image."""
+    scale: float = 1.0
+    """What the stored numbers are multiplied with first: 1/255 for 8-bit images."""
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    """One entry, or one a channel."""
+
+
+class ProbePair(_Part, frozen=True):
+    """A layer of the Mentor that a layer of the Mentee is compared with."""
+
+    mentor: str
+    """Name of the tensor in `mentor.onnx`; it is an output there."""
+    mentee: str
+    """Name of the tensor in the training graphs."""
+    mentor_shape: tuple[int, ...]
+    mentee_shape: tuple[int, ...]
+    """Both without the batch, before projection and pooling."""
+    loss: str
+    projector: str | None = None
+    """Name of the projector's weight among the parameters."""
+
+
+class Schedule(_Part, frozen=True):
+    """Piecewise linear coefficients over the progress of a round."""
+
+    alpha: tuple[Point, ...]
+    beta: tuple[Point, ...]
+    """Shared by all probe pairs, each times its entry in `LossSpec.hint_weights`."""
+    gamma: tuple[Point, ...]
+
+
+class LossSpec(_Part, frozen=True):
+    temperature: float
+    hint_weights: tuple[float, ...]
+    """One a probe pair."""
+    schedules: dict[str, Schedule]
+    """Has at least obedient, adamant, independent and unlabelled."""
+    default_schedule: str
+
+
+class OptimizerSpec(_Part, frozen=True):
+    """AdamW (Loshchilov & Hutter, arXiv:1711.05101), bias-corrected, decay applied to the parameter itself."""
+
+    kind: Literal["adamw"] = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+
+class TrainingDefaults(_Part, frozen=True):
+    """What the maker of the set recommends for one owner's round."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    replay: float
+    """Share of each batch that is drawn from the anchor set."""
+
+
+class Parameter(_Part, frozen=True):
+    name: str
+    shape: tuple[int, ...]
+    role: Literal["mentee", "projector"]
+
+
+class Graphs(_Part, frozen=True):
+    """File names inside the set. `fused` runs the Mentor in the step; `cached` takes its outputs as inputs."""
+
+    inference: str = "mentee.onnx"
+    mentor: str = "mentor.onnx"
+    training: str = "training_model.onnx"
+    eval: str = "eval_model.onnx"
+    optimizer: str = "optimizer_model.onnx"
+    checkpoint: str = "checkpoint"
+    training_cached: str = "training_model_cached.onnx"
+    portable_fused: str = "portable_fused.onnx"
+    portable_cached: str = "portable_cached.onnx"
+    parameters: str = "parameters.safetensors"
+    """The start values of every parameter, shipped weights and fresh projectors."""
+    anchor: str = "anchor.npz"
+    """`inputs` (as stored, before scale, mean and std) and `labels` (int64)."""
+
+
+class FileRecord(_Part, frozen=True):
+    sha256: str
+    size: int
+
+
+class Manifest(_Part, frozen=True):
+    """Everything in `manifest.json`."""
+
+    format: int
+    name: str
+    description: str
+    licence: str
+    input: InputSpec
+    classes: tuple[str, ...]
+    logits: str
+    """Name of the Mentee's output in `mentee.onnx`: [batch, classes], before softmax."""
+    mentor_logits: str
+    probes: tuple[ProbePair, ...]
+    loss: LossSpec
+    optimizer: OptimizerSpec
+    training: TrainingDefaults
+    parameters: tuple[Parameter, ...]
+    graphs: Graphs
+    files: dict[str, FileRecord]
+    memory_estimate_bytes: dict[str, int]
+    """Peak of one step at the recommended batch size, an entry an engine."""
+    versions: dict[str, str]
+    """The packages that built the set."""
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON, indented, keys in the order of the structures, with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def manifest_path(folder: Path) -> Path:
+    return folder / MANIFEST_NAME

@@ -1,0 +1,25 @@
+"""How is an ONNX model opened with the stock runtime, on any board?"""
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from mmd.errors import ArtifactRefused
+
+_LOG_SEVERITY_ERROR = 3
+
+
+def open_session(model: Path | bytes, *, threads: int = 1) -> ort.InferenceSession:
+    """Open `model` on the CPU with `threads` threads. Raises `ArtifactRefused` when the runtime refuses it."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_SEVERITY_ERROR
+    # Spinning threads would burn the owner's CPU between two requests.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = str(model) if isinstance(model, Path) else model
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no base class below Exception
+        name = model.name if isinstance(model, Path) else "the model"
+        raise ArtifactRefused(f"onnxruntime {ort.__version__} refuses {name}: {error}") from error
