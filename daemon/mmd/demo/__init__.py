@@ -1,0 +1,1 @@
+"""The demonstration: one real person's handwriting, the real daemon, simulated sensors."""

@@ -1,0 +1,74 @@
+"""What does a report show? Plain structures between the state folder and the page."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """One line of the comparison on the held-out samples."""
+
+    name: str
+    right: int
+    total: int
+    note: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """One term of the loss over the steps of a round."""
+
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round with its verdict."""
+
+    number: int
+    outcome: str
+    curves: tuple[LossCurve, ...]
+    confusion_before: tuple[tuple[int, ...], ...] | None = None
+    confusion_after: tuple[tuple[int, ...], ...] | None = None
+    """Rows: the true class, columns: the predicted one; held-out samples only."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The daemon was in `state` from `start` to `end`, seconds since the epoch."""
+
+    state: str
+    start: float
+    end: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ConditionTrack:
+    """What one condition read over time."""
+
+    name: str
+    unit: str
+    times: tuple[float, ...]
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page."""
+
+    title: str
+    created: float
+    """Seconds since the epoch."""
+    classes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    """Name and value, for the summary."""
+    comparison: tuple[AccuracyRow, ...]
+    rounds: tuple[Round, ...]
+    spans: tuple[Span, ...]
+    conditions: tuple[ConditionTrack, ...]
