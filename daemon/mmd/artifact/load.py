@@ -1,15 +1,20 @@
 """Is this artifact set whole, and what is in it? Opening a set verifies every file in it."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from mmd.artifact.manifest import FORMAT_VERSION, InputSpec, Manifest, manifest_path
 from mmd.errors import ArtifactRefused
+
+if TYPE_CHECKING:  # numpy is heavy, and the supervisor reads manifests without it
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class ArtifactSet:
 
     def anchor(self) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
         """Return the anchor set: inputs [n, *shape] as stored, and labels [n]."""
+        import numpy as np
+
         with np.load(self.path(self.manifest.graphs.anchor), allow_pickle=False) as archive:
             return archive["inputs"], archive["labels"]
 
@@ -86,6 +93,8 @@ def file_sha256(path: Path) -> str:
 
 def normalise(stored: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
     """Turn stored values [n, *shape] into what the networks take: (v * scale - mean) / std, float32."""
+    import numpy as np
+
     channel_axis = (1, -1) + (1,) * (len(spec.shape) - 1)
     mean = np.asarray(spec.mean, np.float32).reshape(channel_axis)
     std = np.asarray(spec.std, np.float32).reshape(channel_axis)

@@ -1,0 +1,172 @@
+"""Which model serves, and is it whole? The reading half of `models/`, for everyone who serves one.
+
+`models/current` is a link to one folder `gen-NNNN`, which never changes once it exists. Its `card.json` holds the hash
+of the network beside it, so a reader that checks the hash of the bytes it is about to run never runs half a model.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from mmd.errors import StoreDamaged
+
+CARD_NAME = "card.json"
+MODEL_NAME = "mentee.onnx"
+PARAMETERS_NAME = "parameters.safetensors"
+WITHDRAWN_NAME = "withdrawn"
+"""Present in the folder of a generation that the owner rolled back from; it never serves again by itself."""
+
+_PREFIX = "gen-"
+Confusion = tuple[tuple[int, ...], ...]
+"""[true class][predicted class] -> count"""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate decided about one candidate, and every figure that it decided from."""
+
+    promoted: bool
+    code: str
+    """better | too_few_holdout | fewer_right | not_better_than_chance | anchor_fell"""
+    reason: str
+    """One sentence for the owner."""
+    round: int
+    generation_before: int
+    holdout_total: int
+    holdout_right_before: int
+    holdout_right_after: int
+    log_loss_before: float
+    log_loss_after: float
+    """Mean over the labelled holdout, in nats."""
+    p_log_loss: float
+    """Sign-flip permutation test on the per-sample log losses, one-sided."""
+    p_right: float
+    """Exact McNemar test on right and wrong, one-sided."""
+    p_value: float
+    """Of the better of the two, corrected for having looked at both; this one is held against `significance`."""
+    significance: float
+    anchor_total: int
+    anchor_right_before: int
+    anchor_right_after: int
+    anchor_margin: float
+    classes: tuple[str, ...]
+    confusion_before: Confusion
+    confusion_after: Confusion
+    """On the labelled holdout."""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in `card.json`."""
+
+    format: int = 1
+    generation: int
+    sha256: str
+    """Of `mentee.onnx`."""
+    parameters_sha256: str
+    artifact_sha256: str
+    created: float
+    """Seconds since the epoch."""
+    round: int | None = None
+    """The round that made it; `None` for the shipped model."""
+    parent: int | None = None
+    """The generation that its round started from."""
+    probation_until: float = 0.0
+    verdict: Verdict | None = None
+    sample_ids: tuple[str, ...] = ()
+    """Every sample that left a trace in the weights, those of its ancestors included."""
+
+    def phase(self, now: float) -> str:
+        """`shipped`, `probation` or `confirmed`."""
+        if self.round is None:
+            return "shipped"
+        return "probation" if now < self.probation_until else "confirmed"
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """A model whose bytes were checked against its card."""
+
+    folder: Path
+    card: ModelCard
+    model: bytes
+
+
+def generation_folder(models: Path, generation: int) -> Path:
+    return models / f"{_PREFIX}{generation:04d}"
+
+
+def generations(models: Path) -> list[int]:
+    """Return the numbers of all generations on disk, oldest first, damaged ones included."""
+    return sorted(_numbers(models))
+
+
+def _numbers(models: Path) -> Iterator[int]:
+    for folder in models.glob(f"{_PREFIX}*"):
+        digits = folder.name.removeprefix(_PREFIX)
+        if digits.isdigit():
+            yield int(digits)
+
+
+def linked_generation(models: Path) -> int | None:
+    """Return the generation that `current` names, whether it is whole or not; `None` without a readable link."""
+    try:
+        name = (models / "current").readlink().name
+    except OSError:
+        return None
+    digits = name.removeprefix(_PREFIX)
+    return int(digits) if digits.isdigit() else None
+
+
+def is_withdrawn(folder: Path) -> bool:
+    return (folder / WITHDRAWN_NAME).exists()
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read `card.json` of the generation in `folder`. Raises `StoreDamaged` when it is missing or does not parse."""
+    try:
+        return msgspec.json.decode((folder / CARD_NAME).read_bytes(), type=ModelCard)
+    except OSError as error:
+        raise StoreDamaged(f"{folder.name} has no readable {CARD_NAME} ({error.strerror}); it cannot serve.") from error
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"{folder.name}/{CARD_NAME} does not parse ({error}); it cannot serve.") from error
+
+
+def read_model(folder: Path) -> VerifiedModel:
+    """Read and verify the model in `folder`. Raises `StoreDamaged` naming the file that does not verify."""
+    card = read_card(folder)
+    model = _verified(folder / MODEL_NAME, card.sha256)
+    _verified(folder / PARAMETERS_NAME, card.parameters_sha256)
+    return VerifiedModel(folder=folder, card=card, model=model)
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreDamaged(f"{path.parent.name}/{path.name} cannot be read ({error.strerror}).") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreDamaged(f"{path.parent.name}/{path.name} fails its checksum.")
+    return data
+
+
+def newest_whole_model(models: Path) -> tuple[VerifiedModel | None, list[str]]:
+    """Return the model that serves, and a sentence for every model that should have and could not.
+
+    That is the one `current` names; when it does not verify, the newest that does and was not rolled back from.
+    """
+    complaints: list[str] = []
+    linked = linked_generation(models)
+    others = [n for n in reversed(generations(models)) if n != linked]
+    usable = [n for n in others if not is_withdrawn(generation_folder(models, n))]
+    for number in [*([] if linked is None else [linked]), *usable]:
+        try:
+            model = read_model(generation_folder(models, number))
+        except StoreDamaged as error:
+            complaints.append(str(error))
+            continue
+        if complaints:
+            complaints.append(f"Generation {number} serves instead.")
+        return model, complaints
+    return None, complaints
