@@ -1,0 +1,132 @@
+"""How is the sample store's SQLite file made, opened and checked, and what do SQLite's errors mean to the user?
+
+WAL with `synchronous=FULL`: a commit that returned is on disk.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmd.durable import fsync_folder
+from mmd.errors import MmdError, StoreDamaged, UsageError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x4D4D4453
+"""`MMDS`, in the file's header: it tells a sample store from any other SQLite database."""
+
+BUSY_SECONDS = 15.0
+CACHE_KIB = 1024
+CHECK_ON_OPEN_BYTES = 64 * 2**20
+"""A file up to this size is checked whole when a command opens it to write; a bigger one by `check`."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE samples (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    label TEXT,
+    holdout INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    ingested REAL NOT NULL,
+    seen_in_round INTEGER,
+    bytes INTEGER NOT NULL
+);
+CREATE TABLE contents (seq INTEGER PRIMARY KEY REFERENCES samples (seq), content BLOB NOT NULL);
+"""
+
+
+def create_database(path: Path, meta: dict[str, str]) -> None:
+    """Make the store's file, readable by its owner's user and group only. Does nothing when it is there already."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+    os.close(descriptor)
+    with translated(path):
+        connection = _connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    fsync_folder(path.parent)
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open an existing store. Raises `StoreDamaged` when it is no sample store of a version that is known."""
+    if not path.exists():
+        raise UsageError(f"There is no sample store at {path}; run `mmd init` first.")
+    with translated(path):
+        connection = _connect(path)
+        try:
+            _require_known(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def check_database(connection: sqlite3.Connection, path: Path) -> None:
+    """Read every page. Raises `StoreDamaged` with SQLite's first finding."""
+    with translated(path):
+        finding = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if finding != "ok":
+        raise StoreDamaged(f"The sample store {path} is damaged ({_one_line(finding)}); {_WAY_OUT}")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def _require_known(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise StoreDamaged(f"{path} is not a sample store; {_WAY_OUT}")
+    if version != SCHEMA_VERSION:
+        raise StoreDamaged(
+            f"The sample store {path} has schema version {version}; "
+            f"this mmd reads version {SCHEMA_VERSION}. Upgrade mmd."
+        )
+    connection.execute("SELECT seq, id FROM samples LIMIT 1").fetchone()
+
+
+_WAY_OUT = "restore it from a backup, or move it away and run `mmd init` and `mmd ingest` again."
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into the product's own, each with what to do next."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        detail = _one_line(str(error))
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise MmdError(f"The sample store {path} is busy with another command; try again.") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise MmdError(f"No space left for the sample store {path}; free some and try again.") from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise MmdError(
+                f"Cannot open the sample store {path} ({detail}); check its owner and permissions."
+            ) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise MmdError(f"The disk fails under the sample store {path} ({detail}); see `dmesg`.") from error
+        raise StoreDamaged(f"The sample store {path} is damaged ({detail}); {_WAY_OUT}") from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
