@@ -1,0 +1,70 @@
+"""What does one sensor say, from which files, and which of them could not be believed?"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Instant:
+    """One moment on both clocks: the wall clock is shown, only the monotonic one is reckoned with."""
+
+    wall: float
+    """Seconds since 1970; it may jump both ways."""
+    monotonic: float
+    """Seconds that the machine was awake; it never goes back."""
+
+    def wall_of(self, monotonic: float) -> float:
+        """Return the wall time of an earlier moment as today's wall clock has it."""
+        return self.wall - (self.monotonic - monotonic)
+
+
+def system_clock() -> Instant:
+    return Instant(wall=time.time(), monotonic=time.monotonic())
+
+
+@dataclass(frozen=True)
+class Reading(Generic[V]):
+    """The value of one condition. `None` says that the board has no such sensor."""
+
+    value: V | None
+    detail: str
+    """Where the value comes from, in words."""
+    problems: tuple[str, ...] = ()
+    """What was ignored, and why; each names its file."""
+
+
+def read_text(path: Path) -> str | None:
+    """Return the stripped content of a small kernel file, or `None` when it is missing, unreadable or not text."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_integer(path: Path) -> int | None:
+    """Return the number in a small kernel file, or `None` when there is none."""
+    text = read_text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Return the sorted entries of `folder`; none when it is missing or unreadable."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def shown(root: Path, path: Path) -> str:
+    """Return `path` as the kernel names it, whatever folder stands in for `/`."""
+    try:
+        return "/" + str(path.relative_to(root))
+    except ValueError:
+        return str(path)

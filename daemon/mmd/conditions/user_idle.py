@@ -1,0 +1,103 @@
+"""For how many seconds has nobody touched the board? `None` on a headless board, which counts as idle.
+
+Two sources, and the newest activity of both decides:
+1. the access times of terminals (virtual consoles, serial consoles, pseudo-terminals), which the kernel moves
+   when somebody types;
+2. the interrupts of keyboards, mice, touch panels and buttons, which tell of a graphical session too.
+A board with neither has nobody in front of it.
+"""
+
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmd.conditions.reading import Instant, Reading, list_folder, read_text, shown
+
+CLOCK_SLACK_SECONDS = 60.0
+"""An access time further in the future than this was set by a clock that jumped."""
+
+_CONSOLE = re.compile(r"tty\d+")
+_INPUT_INTERRUPT = re.compile(r"i8042|keyboard|kbd|mouse|touch|gpio-keys|power.?button", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class InputActivity:
+    """What is known of the input interrupts: their count, and the monotonic time when it last moved."""
+
+    count: int
+    moved_at: float
+
+
+def read(root: Path, now: Instant, previous: InputActivity | None) -> tuple[Reading[float], InputActivity | None]:
+    """Return the idle time, and what the next call must be given to notice that an interrupt count moved."""
+    problems: list[str] = []
+    newest = _newest_terminal(root, now, problems)
+    activity = _input_activity(root, now, previous)
+    found = [newest] if newest is not None else []
+    if activity is not None:
+        found.append((max(0.0, now.monotonic - activity.moved_at), "input interrupts"))
+    if not found:
+        return Reading(None, "headless: no terminal and no input device", tuple(problems)), activity
+    seconds, detail = min(found)
+    return Reading(seconds, detail, tuple(problems)), activity
+
+
+def _newest_terminal(root: Path, now: Instant, problems: list[str]) -> tuple[float, str] | None:
+    newest: tuple[float, str] | None = None
+    for terminal in _terminals(root):
+        try:
+            accessed = terminal.stat().st_atime
+        except OSError:
+            continue  # the session ended between listing and looking
+        if accessed > now.wall + CLOCK_SLACK_SECONDS:
+            problems.append(f"{shown(root, terminal)} was used in the future; did the clock jump?")
+            continue
+        seconds = max(0.0, now.wall - accessed)
+        if newest is None or seconds < newest[0]:
+            newest = seconds, shown(root, terminal)
+    return newest
+
+
+def _terminals(root: Path) -> list[Path]:
+    device_folder = root / "dev"
+    found = [entry for entry in list_folder(device_folder) if _CONSOLE.fullmatch(entry.name)]
+    found += [entry for entry in list_folder(device_folder / "pts") if entry.name.isdigit()]
+    for name in (read_text(root / "sys/class/tty/console/active") or "").split():
+        entry = device_folder / Path(name).name
+        if entry not in found and _exists(entry):
+            found.append(entry)
+    return found
+
+
+def _exists(entry: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(entry.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _input_activity(root: Path, now: Instant, previous: InputActivity | None) -> InputActivity | None:
+    """Fold the interrupt counts. The first look knows no earlier count: idle time starts with it."""
+    count = _input_interrupts(read_text(root / "proc/interrupts") or "")
+    if count is None:
+        return None
+    if previous is not None and previous.count == count:
+        return previous
+    return InputActivity(count=count, moved_at=now.monotonic)
+
+
+def _input_interrupts(text: str) -> int | None:
+    """Sum the counts of all input lines over all processors; `None` when there is no such line."""
+    total: int | None = None
+    for line in text.splitlines():
+        _, colon, rest = line.partition(":")
+        if not colon or not _INPUT_INTERRUPT.search(rest):
+            continue
+        counts = 0
+        for word in rest.split():
+            if not word.isdigit():
+                break
+            counts += int(word)
+        total = (total or 0) + counts
+    return total
