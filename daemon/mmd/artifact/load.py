@@ -37,6 +37,16 @@ class ArtifactSet:
         with np.load(self.path(self.manifest.graphs.anchor), allow_pickle=False) as archive:
             return archive["inputs"], archive["labels"]
 
+    def replay_anchor(self) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+        """Return the half of the anchor set that rounds may train on: the even rows."""
+        inputs, labels = self.anchor()
+        return inputs[0::2], labels[0::2]
+
+    def gate_anchor(self) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+        """Return the half of the anchor set that the gate judges by, never trained on: the odd rows."""
+        inputs, labels = self.anchor()
+        return inputs[1::2], labels[1::2]
+
 
 def open_set(folder: Path) -> ArtifactSet:
     """Open the artifact set in `folder`. Raises `ArtifactRefused` naming the first file that does not verify."""

@@ -1,0 +1,184 @@
+"""What exactly will this round do? Everything that decides its bits, frozen on disk before its first step.
+
+No numpy here: the supervisor opens rounds and reads their state without it.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mmd import durable
+from mmd.artifact.load import ArtifactSet
+from mmd.artifact.manifest import Schedule
+from mmd.config import Config, GateConfig
+from mmd.errors import StoreDamaged, TrainingFailed, UsageError
+from mmd.layout import StateDir
+
+_WARMUP_SHARE = 0.05
+
+
+class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything in `plan.json`. Two runs of one plan end in the same bits, however often they are killed."""
+
+    format: int = 1
+    number: int
+    created: float
+    """Seconds since the epoch."""
+    artifact_sha256: str
+    engine: Literal["portable", "ort_training"]
+    variant: Literal["cached", "fused"] = "cached"
+    threads: int
+    seed: int
+    preset: str
+    schedule: Schedule
+    temperature: float
+    hint_weights: tuple[float, ...]
+    epochs: int
+    steps: int
+    batch_size: int
+    replay_per_batch: int
+    """Places of each batch that are drawn from the replay half of the anchor set."""
+    learning_rate: float
+    """The highest one; see `mmd.training.schedule.learning_rate_at`."""
+    warmup_steps: int
+    checkpoint_every: int
+    start_generation: int
+    sample_ids: tuple[str, ...]
+    """What is trained on, in the order that batches index; never a held-out sample."""
+    gate: GateConfig
+
+    @property
+    def listens_to_mentor(self) -> bool:
+        """Whether any step asks the Mentor anything."""
+        hints = any(self.hint_weights) and any(value > 0 for _, value in self.schedule.beta)
+        return hints or any(value > 0 for _, value in self.schedule.gamma)
+
+
+class RoundProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the open round had come when it last made a checkpoint, for a reader of the folder."""
+
+    number: int
+    step: int
+    steps: int
+    loss: float | None
+
+
+def make_plan(
+    number: int,
+    artifact_set: ArtifactSet,
+    config: Config,
+    *,
+    sample_ids: Sequence[str],
+    holdout_ids: Collection[str],
+    any_labelled: bool,
+    start_generation: int,
+    now: float,
+) -> RoundPlan:
+    """Resolve configuration, set and samples into one plan. Raises `UsageError` for a preset that the set lacks."""
+    assert not set(sample_ids) & set(holdout_ids), "a held-out sample must never be trained on"
+    manifest, training = artifact_set.manifest, config.training
+    if not sample_ids:
+        raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
+    preset = training.preset or (manifest.loss.default_schedule if any_labelled else "unlabelled")
+    if preset not in manifest.loss.schedules:
+        known = ", ".join(sorted(manifest.loss.schedules))
+        raise UsageError(f"The artifact set {manifest.name} has no preset `{preset}`; it has: {known}.")
+    batch_size = training.batch_size or manifest.training.batch_size
+    replay = manifest.training.replay if training.replay is None else training.replay
+    replay_per_batch = min(round(batch_size * replay), batch_size - 1)
+    epochs = training.epochs or manifest.training.epochs
+    steps = epochs * math.ceil(len(sample_ids) / (batch_size - replay_per_batch))
+    return RoundPlan(
+        number=number,
+        created=now,
+        artifact_sha256=artifact_set.sha256,
+        engine="portable" if training.engine == "auto" else training.engine,
+        threads=training.threads,
+        seed=training.seed + number,
+        preset=preset,
+        schedule=manifest.loss.schedules[preset],
+        temperature=manifest.loss.temperature,
+        hint_weights=manifest.loss.hint_weights,
+        epochs=epochs,
+        steps=steps,
+        batch_size=batch_size,
+        replay_per_batch=replay_per_batch,
+        learning_rate=training.learning_rate or manifest.training.learning_rate,
+        warmup_steps=round(steps * _WARMUP_SHARE),
+        checkpoint_every=training.checkpoint_every_steps,
+        start_generation=start_generation,
+        sample_ids=tuple(sample_ids),
+        gate=config.gate,
+    )
+
+
+def round_folder(state: StateDir, number: int) -> Path:
+    return state.rounds / f"{number:04d}"
+
+
+def round_numbers(state: StateDir) -> list[int]:
+    """Return the numbers of all rounds that were ever begun, oldest first."""
+    return sorted(_numbers(state.rounds))
+
+
+def _numbers(rounds: Path) -> Iterator[int]:
+    for folder in rounds.glob("[0-9]*"):
+        if folder.name.isdigit():
+            yield int(folder.name)
+
+
+def write_plan(state: StateDir, plan: RoundPlan) -> Path:
+    """Put `plan.json` on disk and return the round's folder. Nothing of a round exists before its plan does."""
+    folder = round_folder(state, plan.number)
+    durable.make_folder(folder)
+    durable.write_bytes(folder / "plan.json", msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
+    return folder
+
+
+def read_plan(folder: Path) -> RoundPlan:
+    """Read `plan.json`. Raises `StoreDamaged` when it is missing or does not parse."""
+    try:
+        return msgspec.json.decode((folder / "plan.json").read_bytes(), type=RoundPlan)
+    except OSError as error:
+        raise StoreDamaged(
+            f"Round {folder.name} has no readable plan.json ({error.strerror}); it is abandoned."
+        ) from error
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"Round {folder.name}/plan.json does not parse ({error}); it is abandoned.") from error
+
+
+def next_round_number(state: StateDir) -> int:
+    return max(round_numbers(state), default=0) + 1
+
+
+class _LossLine(msgspec.Struct):
+    step: int
+    loss: float
+
+
+def read_progress(folder: Path, plan: RoundPlan) -> RoundProgress:
+    """Return how far the round in `folder` has come, from the last whole line of its losses."""
+    step, loss = 0, None
+    try:
+        lines = (folder / "losses.jsonl").read_bytes().splitlines()
+    except OSError:
+        lines = []
+    for line in reversed(lines):
+        try:
+            last = msgspec.json.decode(line, type=_LossLine)
+        except msgspec.DecodeError:
+            continue  # the last line of a killed trainer may be half
+        step, loss = last.step, last.loss
+        break
+    return RoundProgress(number=plan.number, step=step, steps=plan.steps, loss=loss)
+
+
+def fail_without_numbers(plan: RoundPlan, attempts: int) -> TrainingFailed:
+    """Return the error of a round whose losses never become finite."""
+    return TrainingFailed(
+        f"Round {plan.number} gave losses that are not finite {attempts} times, down to a learning rate of "
+        f"{plan.learning_rate * 0.1**attempts:.1g}; lower training.learning_rate and try again."
+    )

@@ -1,0 +1,54 @@
+"""How strong is each term of the loss, and how long is each step, at this point of the round?"""
+
+import math
+from collections.abc import Sequence
+
+from mmd.artifact.manifest import Point
+from mmd.training.engine import LossWeights
+from mmd.training.plan import RoundPlan
+
+_FINAL_SHARE = 0.05
+"""What the learning rate decays to, as a share of the highest one."""
+
+
+def interpolate(points: Sequence[Point], progress: float) -> float:
+    """Return the piecewise linear function through `points` at `progress`.
+
+    It is constant before the first point and after the last. Two points at one place are a step: the later one holds from there on.
+    """
+    if not points:
+        return 0.0
+    before = points[0]
+    if progress < before[0]:
+        return float(before[1])
+    for after in points[1:]:
+        if progress < after[0]:
+            share = (progress - before[0]) / (after[0] - before[0])
+            return float(before[1] + share * (after[1] - before[1]))
+        before = after
+    return float(before[1])
+
+
+def weights_at(plan: RoundPlan, step: int) -> LossWeights:
+    """Return a(t), b_l(t), g(t) and T for the step that follows `step` finished ones."""
+    progress = step / max(1, plan.steps - 1)
+    beta = interpolate(plan.schedule.beta, progress)
+    return LossWeights(
+        alpha=interpolate(plan.schedule.alpha, progress),
+        betas=tuple(beta * weight for weight in plan.hint_weights),
+        gamma=interpolate(plan.schedule.gamma, progress),
+        temperature=plan.temperature,
+    )
+
+
+def learning_rate_at(plan: RoundPlan, step: int) -> float:
+    """Return the learning rate of the step that follows `step` finished ones.
+
+    Linear warm-up over `warmup_steps`, then half a cosine down to a twentieth (Loshchilov & Hutter, arXiv:1608.03983,
+    without restarts).
+    """
+    if step < plan.warmup_steps:
+        return plan.learning_rate * (step + 1) / plan.warmup_steps
+    progress = (step - plan.warmup_steps) / max(1, plan.steps - plan.warmup_steps)
+    share = _FINAL_SHARE + (1 - _FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+    return plan.learning_rate * share
