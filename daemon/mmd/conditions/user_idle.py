@@ -23,10 +23,12 @@ _INPUT_INTERRUPT = re.compile(r"i8042|keyboard|kbd|mouse|touch|gpio-keys|power.?
 
 @dataclass(frozen=True)
 class InputActivity:
-    """What is known of the input interrupts: their count, and the monotonic time when it last moved."""
+    """What is known of the input interrupts: their count, and the monotonic times that tell its age."""
 
     count: int
-    moved_at: float
+    first_seen: float
+    moved_at: float | None = None
+    """`None` until the count was seen to move."""
 
 
 def read(root: Path, now: Instant, previous: InputActivity | None) -> tuple[Reading[float], InputActivity | None]:
@@ -35,8 +37,11 @@ def read(root: Path, now: Instant, previous: InputActivity | None) -> tuple[Read
     newest = _newest_terminal(root, now, problems)
     activity = _input_activity(root, now, previous)
     found = [newest] if newest is not None else []
-    if activity is not None:
+    if activity is not None and activity.moved_at is not None:
         found.append((max(0.0, now.monotonic - activity.moved_at), "input interrupts"))
+    elif activity is not None and not found:
+        # Nobody knows what was before the first look: idle time starts with it.
+        found.append((max(0.0, now.monotonic - activity.first_seen), "input interrupts, since the daemon looks"))
     if not found:
         return Reading(None, "headless: no terminal and no input device", tuple(problems)), activity
     seconds, detail = min(found)
@@ -78,13 +83,15 @@ def _exists(entry: Path) -> bool:
 
 
 def _input_activity(root: Path, now: Instant, previous: InputActivity | None) -> InputActivity | None:
-    """Fold the interrupt counts. The first look knows no earlier count: idle time starts with it."""
+    """Fold the interrupt counts."""
     count = _input_interrupts(read_text(root / "proc/interrupts") or "")
     if count is None:
         return None
-    if previous is not None and previous.count == count:
+    if previous is None:
+        return InputActivity(count=count, first_seen=now.monotonic)
+    if previous.count == count:
         return previous
-    return InputActivity(count=count, moved_at=now.monotonic)
+    return InputActivity(count=count, first_seen=previous.first_seen, moved_at=now.monotonic)
 
 
 def _input_interrupts(text: str) -> int | None:

@@ -1,0 +1,74 @@
+"""Which reasons keep training from running? The whole table; codes are stable."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Code(StrEnum):
+    """Programs may rely on these words."""
+
+    ON_BATTERY = "on_battery"
+    BATTERY_LOW = "battery_low"
+    USER_ACTIVE = "user_active"
+    SOC_HOT = "soc_hot"
+    MEMORY_LOW = "memory_low"
+    DISK_LOW = "disk_low"
+    HELD_BY_USER = "held_by_user"
+    TRAINER_FAILED = "trainer_failed"
+    COOLDOWN = "cooldown"
+    TOO_FEW_SAMPLES = "too_few_samples"
+    NOTHING_NEW = "nothing_new"
+    NO_ARTIFACT_SET = "no_artifact_set"
+
+
+class Kind(Enum):
+    """What sort of obstacle a reason is."""
+
+    RESOURCE = "resource"
+    """The board must not be burdened now."""
+    USER = "user"
+    """The owner said no."""
+    PACE = "pace"
+    """Not yet: the last attempt was a moment ago."""
+    WORK = "work"
+    """There is nothing to do."""
+
+
+@dataclass(frozen=True)
+class ReasonKind:
+    kind: Kind
+    meaning: str
+    condition: str | None = None
+    """Its table under `[conditions]`, where it has one."""
+
+
+REASONS: dict[Code, ReasonKind] = {
+    Code.ON_BATTERY: ReasonKind(Kind.RESOURCE, "no external power feeds the board", "external_power"),
+    Code.BATTERY_LOW: ReasonKind(Kind.RESOURCE, "the battery's charge is too low", "battery_charge"),
+    Code.USER_ACTIVE: ReasonKind(Kind.RESOURCE, "somebody is using the board", "user_idle"),
+    Code.SOC_HOT: ReasonKind(Kind.RESOURCE, "the hottest thermal zone is too hot", "soc_temperature"),
+    Code.MEMORY_LOW: ReasonKind(Kind.RESOURCE, "too little memory is available", "memory_available"),
+    Code.DISK_LOW: ReasonKind(Kind.RESOURCE, "too little disk space is free", "disk_free"),
+    Code.HELD_BY_USER: ReasonKind(Kind.USER, "the owner holds training with `mmd pause`"),
+    Code.TRAINER_FAILED: ReasonKind(Kind.PACE, "the trainer failed and is tried again after a while"),
+    Code.COOLDOWN: ReasonKind(Kind.PACE, "the last round ended a moment ago (`daemon.cooldown_seconds`)"),
+    Code.TOO_FEW_SAMPLES: ReasonKind(Kind.WORK, "fewer samples to train on than `training.min_samples`"),
+    Code.NOTHING_NEW: ReasonKind(Kind.WORK, "fewer new samples since the last round than `training.min_new_samples`"),
+    Code.NO_ARTIFACT_SET: ReasonKind(Kind.WORK, "no artifact set is installed"),
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that keeps training from running."""
+
+    code: Code
+    message: str
+    since: float
+    """Seconds since 1970, by today's wall clock."""
+    clears_when: str
+    """What would make it go away, in words."""
+
+    @property
+    def kind(self) -> Kind:
+        return REASONS[self.code].kind
