@@ -79,3 +79,11 @@ def remove_folder(folder: Path) -> None:
     folder.rename(doomed)
     fsync_folder(folder.parent)
     shutil.rmtree(doomed)
+
+
+def move(path: Path, destination: Path) -> None:
+    """Rename `path` to `destination` on the same file system, durably; what was at `destination` is replaced."""
+    path.rename(destination)
+    fsync_folder(destination.parent)
+    if path.parent != destination.parent:
+        fsync_folder(path.parent)
