@@ -1,0 +1,76 @@
+"""Which commands does `mmd-tools` have, and how does each of them fail?
+
+Every command lives in its own module and is imported only when it is called.
+"""
+
+import importlib
+import os
+import sys
+
+import click
+
+from mmd import __version__
+from mmd.errors import MmdError
+
+COMMANDS = {
+    "prepare": "mmd_tools.prepare:prepare",
+    "train": "mmd_tools.train:train",
+    "inspect": "mmd_tools.inspect:inspect_command",
+    "fuse": "mmd_tools.fuse.command:fuse_command",
+    "verify": "mmd_tools.verify:verify_command",
+    "step": "mmd_tools.step:step",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mmd-tools")
+@click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Everything that happens offline, before a board sees an artifact set."""
+    context.ensure_object(dict)["debug"] = debug
+
+
+def main() -> None:
+    """Run `mmd-tools`. Foreseen errors are one line on stderr; a traceback appears only under `--debug`."""
+    session: dict[str, bool] = {}
+    try:
+        result = cli.main(prog_name="mmd-tools", obj=session, standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MmdError as error:
+        if session.get("debug"):
+            raise
+        click.echo(f"mmd-tools: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader (`head`, say) has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if session.get("debug"):
+            raise
+        click.echo(f"mmd-tools: {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
+        sys.exit(1)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""How do a Mentor, a Mentee and a recipe become an artifact set? `fuse` is the whole way."""
+
+from mmd_tools.fuse.build import fuse
+
+__all__ = ["fuse"]

@@ -1,0 +1,39 @@
+"""Is the anchor set one that this artifact set can use?"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.errors import UsageError
+
+
+def read_anchor(path: Path, shape: tuple[int, ...], classes: int) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """Return inputs [n, *shape] as stored and labels [n]. Raises `UsageError` naming what does not fit."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = {"inputs", "labels"} - set(archive.files)
+            if missing:
+                raise UsageError(
+                    f"The anchor set {path} has no array `{sorted(missing)[0]}`; it needs inputs and labels."
+                )
+            inputs, labels = archive["inputs"], archive["labels"]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UsageError(f"Cannot read the anchor set {path}: {reason}.") from error
+    if inputs.dtype not in (np.uint8, np.float32):
+        raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; uint8 and float32 are understood.")
+    if inputs.shape[1:] != shape or not len(inputs):
+        raise UsageError(
+            f"The anchor set {path} has inputs {list(inputs.shape)}; the networks take [n, {list(shape)}]."
+        )
+    if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"The anchor set {path} has labels {labels.dtype} {list(labels.shape)}; whole numbers [n] fit."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UsageError(f"The anchor set {path} has labels outside 0..{classes - 1}; every sample needs its class.")
+    if not np.isfinite(inputs).all():
+        raise UsageError(f"The anchor set {path} has inputs that are not finite; remove them.")
+    return inputs, labels.astype(np.int64)

@@ -1,0 +1,148 @@
+"""In which order is an artifact set made? Read both networks, build both graphs, write a folder, rename it into place."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from mmd.durable import install_folder, make_folder, remove_folder
+from mmd.errors import UsageError
+from mmd_tools.fuse import edit
+from mmd_tools.fuse.anchor import read_anchor
+from mmd_tools.fuse.gradients import training_files
+from mmd_tools.fuse.graphs import forward_graph, mentor_model, mentor_outputs, reserve_names
+from mmd_tools.fuse.network import Network, read_network, renamed
+from mmd_tools.fuse.probes import Probe, resolve_probe
+from mmd_tools.fuse.write import SetContent, write_set
+from mmd_tools.recipe import Recipe, check_recipe
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two networks and how they are compared."""
+
+    mentee: Network
+    mentor: Network | None
+    probes: tuple[Probe, ...]
+
+
+def fuse(
+    mentor: Path | None,
+    mentee: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    force: bool = False,
+    report: Report = lambda stage: None,
+) -> None:
+    """Write the artifact set of `mentor` and `mentee` to the folder `out`, which appears whole or not at all.
+
+    Without a Mentor the set trains on labels alone. Raises `UsageError` for a recipe that does not fit the networks,
+    `ArtifactRefused` for a network that cannot be fused.
+    """
+    check_recipe(recipe)
+    _refuse_occupied(out, force=force)
+    report("reading the networks")
+    pair = read_pair(mentor, mentee, recipe)
+    anchor = read_anchor(Path(recipe.anchor), pair.mentee.input_shape, len(recipe.classes))
+    content = _build(pair, recipe, report)
+    report("writing the set")
+    make_folder(out.absolute().parent)
+    prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    try:
+        write_set(prepared, content, recipe, anchor)
+        prepared.chmod(0o755)
+        if out.exists():
+            remove_folder(out)
+        install_folder(prepared, out.absolute())
+    except BaseException:
+        shutil.rmtree(prepared, ignore_errors=True)
+        raise
+
+
+def _refuse_occupied(out: Path, *, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder for the artifact set.")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise UsageError(f"The folder {out} is not empty; name another, or replace it with --force.")
+
+
+def read_pair(mentor: Path | None, mentee: Path, recipe: Recipe) -> Pair:
+    """Read both networks and check them against each other and the recipe."""
+    small = read_network(mentee, "mentee")
+    small = renamed(small, reserve_names(small))
+    big = read_network(mentor, "mentor") if mentor is not None else None
+    _check_classes(small, recipe)
+    _check_normalisation(small, recipe)
+    if big is None:
+        if recipe.probe:
+            raise UsageError("The recipe has probes, but there is no mentor; remove them or name one.")
+        return Pair(small, None, ())
+    _check_classes(big, recipe)
+    if big.input_shape != small.input_shape:
+        raise UsageError(
+            f"The mentor {big.source} takes {list(big.input_shape)} a sample and the mentee {small.source} "
+            f"{list(small.input_shape)}; both must take the same."
+        )
+    probes = tuple(resolve_probe(index, asked, big, small) for index, asked in enumerate(recipe.probe))
+    return Pair(small, big, probes)
+
+
+def _check_classes(network: Network, recipe: Recipe) -> None:
+    if network.classes != len(recipe.classes):
+        raise UsageError(
+            f"The {network.role} {network.source} tells {network.classes} classes apart; "
+            f"the recipe names {len(recipe.classes)}."
+        )
+
+
+def _check_normalisation(network: Network, recipe: Recipe) -> None:
+    shape = network.input_shape
+    if recipe.input.kind == "image" and len(shape) != 3:
+        raise UsageError(
+            f"The recipe's input kind is image, but the mentee takes {list(shape)}, not [channels, height, width]; "
+            'write `kind = "tensor"`.'
+        )
+    for name, values in (("mean", recipe.input.mean), ("std", recipe.input.std)):
+        if len(values) not in (1, shape[0] if shape else 1):
+            raise UsageError(f"The recipe's input.{name} has {len(values)} entries; 1 or {shape[0]} fit {list(shape)}.")
+
+
+def _build(pair: Pair, recipe: Recipe, report: Report) -> SetContent:
+    """Make every graph of the set."""
+    from mmd_tools.lowering import lower
+
+    mentor, mentee, probes = pair.mentor, pair.mentee, pair.probes
+    forward = {
+        is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed)
+        for is_cached in (False, True)
+    }
+    report("building the gradients")
+    fused = training_files(forward[False], recipe.optimizer)
+    cached = training_files(forward[True], recipe.optimizer)
+    report("lowering to the stock runtime")
+    parameters = forward[False].trainable
+    frozen = None
+    if mentor is not None:
+        frozen = mentor_model(mentor, mentee.input, mentor_outputs(mentor, probes))
+    return SetContent(
+        mentee=mentee,
+        mentor=mentor,
+        probes=probes,
+        mentor_model=frozen,
+        fused=fused,
+        training_cached=cached.training,
+        portable_fused=lower(fused.training, parameters, recipe.optimizer),
+        portable_cached=lower(cached.training, parameters, recipe.optimizer),
+        start=_start_values(forward[False].model, parameters),
+    )
+
+
+def _start_values(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, edit.Array]:
+    tensors = edit.constants(model)
+    return {name: edit.array(tensors[name]) for name in names}

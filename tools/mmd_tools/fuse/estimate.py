@@ -1,0 +1,65 @@
+"""How much memory does one step need? An estimate from shapes and lifetimes, for the manifest.
+
+What is counted: every tensor between the node that makes it and the last node that reads it (the peak over the graph's
+own order), the weights inside the graph, and what the engine holds: parameters, two moments and, for `ort_training`, one
+gradient each; for `portable` a second set of parameters and moments, because a step writes beside what it reads.
+What is not: the runtime itself, and the scratch memory of its kernels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from mmd_tools.fuse import edit
+from mmd_tools.fuse.edit import BATCH
+
+COPIES = {"ort_training": 4, "portable": 6}
+"""How often the engine holds something of the parameters' size."""
+
+
+def step_bytes(model: onnx.ModelProto, parameters: Sequence[str], batch: int, *, engine: str) -> int:
+    """Return the estimated peak of one step of `model` at `batch` samples."""
+    sizes = _tensor_bytes(model, batch)
+    held = {value.name: value for value in model.graph.input}
+    weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    parameter_bytes = sum(sizes.get(name, 0) for name in parameters)
+    ends = {value.name for value in model.graph.output}
+    last_use = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
+    live = sum(sizes.get(name, 0) for name in held if _is_batch(held[name]))
+    peak = live
+    for index, node in enumerate(model.graph.node):
+        live += sum(sizes.get(name, 0) for name in node.output if name)
+        peak = max(peak, live)
+        for name in {*node.input, *node.output}:
+            is_made_here = name not in held and name not in ends
+            if is_made_here and last_use.get(name, index) == index:
+                live -= sizes.get(name, 0)
+    return int(peak + weights + COPIES[engine] * parameter_bytes)
+
+
+def _is_batch(value: onnx.ValueInfoProto) -> bool:
+    return BATCH in (edit.dimensions(value) or ())
+
+
+def _tensor_bytes(model: onnx.ModelProto, batch: int) -> dict[str, int]:
+    """Return the size of every tensor with a known shape; a gradient without one has its tensor's size."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError):
+        inferred = model
+    graph = inferred.graph
+    sizes = {}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = edit.dimensions(value)
+        if dims is None:
+            continue
+        numbers = [batch if dim in (BATCH, "?") else dim for dim in dims]
+        if all(isinstance(number, int) for number in numbers):
+            width = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+            sizes[value.name] = int(np.prod([int(number) for number in numbers], dtype=np.int64)) * width
+    for node in graph.node:
+        for name in node.output:
+            if name not in sizes and name.endswith("_grad"):
+                sizes[name] = sizes.get(name.removesuffix("_grad"), 0)
+    return sizes

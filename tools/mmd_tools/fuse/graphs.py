@@ -1,0 +1,132 @@
+"""How do Mentor, Mentee and loss become one graph? Two forward graphs: fused, and cached with the Mentor as inputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, helper
+
+from mmd_tools.fuse import edit
+from mmd_tools.fuse.edit import BATCH
+from mmd_tools.fuse.losses import HINT_LOSSES, Nodes, label_loss, soft_loss
+from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
+from mmd_tools.fuse.probes import Probe, compared
+
+MENTOR_PREFIX = "mentor/"
+LOSS_PREFIX = "loss/"
+RESERVED = frozenset({"labels", "alpha", "gamma", "temperature", "loss", "learning_rate", "step", "lazy_reset_grad"})
+RESERVED_STARTS = ("beta.", "loss.", "projector.", MENTOR_PREFIX, LOSS_PREFIX)
+
+
+@dataclass(frozen=True)
+class ForwardGraph:
+    """A graph from the inputs to the losses, with every weight inside."""
+
+    model: onnx.ModelProto
+    trainable: tuple[str, ...]
+    """The Mentee's weights, then the projectors."""
+
+
+def reserve_names(network: Network) -> dict[str, str]:
+    """Return new names for the Mentee's tensors that would clash with the inputs and outputs of the step."""
+    names = edit.all_tensors(network.model) | set(edit.constants(network.model))
+    return {
+        name: f"mentee/{name}"
+        for name in sorted(names)
+        if name in RESERVED or name.startswith(RESERVED_STARTS) or name.endswith((".m1", ".m2", ".next", ".grad"))
+    }
+
+
+def mentor_name(name: str, mentor: Network) -> str:
+    """Return the name of one of the Mentor's tensors in `mentor.onnx` and in every training graph."""
+    return name if name == mentor.input else f"{MENTOR_PREFIX}{name}"
+
+
+def mentor_model(mentor: Network, input_name: str, outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return the Mentor under its prefixed names, with the logits and the probed tensors as outputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(mentor.model)
+    tensors = edit.all_tensors(model) | set(edit.constants(model))
+    new_names = {name: f"{MENTOR_PREFIX}{name}" for name in tensors if name}
+    new_names[mentor.input] = input_name
+    edit.rename(model, new_names)
+    for node in model.graph.node:
+        node.name = f"{MENTOR_PREFIX}{node.name}"
+    del model.graph.value_info[:]
+    del model.graph.output[:]
+    for name in outputs:
+        model.graph.output.append(_value(f"{MENTOR_PREFIX}{name}", mentor.shapes[name]))
+    model.graph.name = "mentor"
+    edit.remove_dead(model)
+    return model
+
+
+def mentor_outputs(mentor: Network, probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Return the Mentor's own names of what the losses read, each once, the logits first."""
+    return tuple(dict.fromkeys([mentor.logits, *(probe.mentor for probe in probes)]))
+
+
+def forward_graph(
+    mentee: Network, mentor: Network | None, probes: Sequence[Probe], *, is_cached: bool, seed: int
+) -> ForwardGraph:
+    """Build the graph from inputs to losses. Without a Mentor the soft loss is 0 and there are no hints."""
+    graph = onnx.GraphProto(name="cached" if is_cached else "fused")
+    graph.input.extend(_inputs(mentee, len(probes)))
+    graph.node.extend(mentee.model.graph.node)
+    graph.initializer.extend(mentee.model.graph.initializer)
+    if mentor is not None and is_cached:
+        graph.input.extend(
+            _value(f"{MENTOR_PREFIX}{name}", mentor.shapes[name]) for name in mentor_outputs(mentor, probes)
+        )
+    elif mentor is not None:
+        frozen = mentor_model(mentor, mentee.input, mentor_outputs(mentor, probes))
+        graph.node.extend(frozen.graph.node)
+        graph.initializer.extend(frozen.graph.initializer)
+    nodes = _loss_nodes(mentee, mentor, probes, seed)
+    graph.node.extend(nodes.nodes)
+    graph.initializer.extend(nodes.initializers)
+    terms = ["loss", "loss.label", "loss.soft", *(f"loss.hint.{probe.index}" for probe in probes)]
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in terms)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    projectors = [probe.projector for probe in probes if probe.projector is not None]
+    return ForwardGraph(model, (*mentee.weights, *projectors))
+
+
+def _inputs(mentee: Network, probe_count: int) -> list[onnx.ValueInfoProto]:
+    scalars = ["alpha", *(f"beta.{index}" for index in range(probe_count)), "gamma", "temperature"]
+    return [
+        _value(mentee.input, mentee.input_shape),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, [BATCH]),
+        *(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in scalars),
+    ]
+
+
+def _value(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
+
+
+def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe], seed: int) -> Nodes:
+    nodes = Nodes(LOSS_PREFIX)
+    label_loss(nodes, mentee.logits, out="loss.label")
+    terms = [("alpha", "loss.label")]
+    if mentor is None:
+        # 0, computed from the inputs that would otherwise be unused, so that every set takes the same ones.
+        zero = nodes.add("Sub", ["gamma", "gamma"])
+        nodes.add("Mul", [zero, "temperature"], out="loss.soft")
+    else:
+        soft_loss(nodes, f"{MENTOR_PREFIX}{mentor.logits}", mentee.logits, out="loss.soft")
+        terms.append(("gamma", "loss.soft"))
+    for probe in probes:
+        ours, theirs = compared(nodes, probe, f"{MENTOR_PREFIX}{probe.mentor}", seed)
+        HINT_LOSSES[probe.loss](nodes, ours, theirs, out=f"loss.hint.{probe.index}")
+        terms.append((f"beta.{probe.index}", f"loss.hint.{probe.index}"))
+    _weighted_sum(nodes, terms)
+    return nodes
+
+
+def _weighted_sum(nodes: Nodes, terms: Sequence[tuple[str, str]]) -> None:
+    """Add `loss` = SUM coefficient * term."""
+    products = [nodes.add("Mul", term, out="loss" if len(terms) == 1 else None) for term in terms]
+    total = products[0]
+    for index, product in enumerate(products[1:], start=2):
+        total = nodes.add("Add", [total, product], out="loss" if index == len(products) else None)

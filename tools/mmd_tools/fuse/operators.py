@@ -1,0 +1,30 @@
+"""Which operators may the two networks hold? One table; what is not in it is refused by name when a set is built."""
+
+# The Mentee is trained, so each of these has a gradient in onnxruntime's training tools and a lowering rule.
+TRAINABLE = frozenset(
+    """Abs Add AveragePool Clip Concat Conv Div Erf Exp Flatten Gemm GlobalAveragePool LeakyRelu Log LogSoftmax MatMul
+    MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose
+    Unsqueeze""".split()
+)
+
+# Removed or rewritten into the operators above before anything else looks at the network.
+REWRITTEN = frozenset("BatchNormalization Constant Dropout GlobalMaxPool HardSigmoid HardSwish Identity".split())
+
+# Integer work on shapes: it carries no gradient and disappears when the shapes turn out to be static.
+SHAPE_WORK = frozenset("Cast ConstantOfShape Equal Gather Range Shape Where".split())
+
+# The Mentor only looks, so anything the stock runtime computes the same way every time will do.
+FROZEN_ONLY = frozenset(
+    """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Expand Floor GatherElements GatherND Gelu
+    InstanceNormalization LRN LayerNormalization LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv QLinearMatMul
+    QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin Resize Selu Sign Softplus Softsign SpaceToDepth Sum Tile
+    Upsample""".split()
+)
+
+SUPPORTED = {
+    "mentee": TRAINABLE | REWRITTEN | SHAPE_WORK,
+    "mentor": TRAINABLE | REWRITTEN | SHAPE_WORK | FROZEN_ONLY,
+}
+
+# Slots whose constant operand is a weight that training moves; constants elsewhere stay as they are.
+WEIGHT_SLOTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (0, 1), "Add": (0, 1), "Sub": (0, 1), "Mul": (0, 1)}

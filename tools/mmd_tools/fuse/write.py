@@ -1,0 +1,164 @@
+"""What does the folder of an artifact set hold, file by file? See `artifacts/FORMAT.md`."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from mmd.artifact.load import file_sha256
+from mmd.artifact.manifest import (
+    FORMAT_VERSION,
+    FileRecord,
+    Graphs,
+    InputSpec,
+    LossSpec,
+    Manifest,
+    Parameter,
+    ProbePair,
+    TrainingDefaults,
+    encode_manifest,
+    manifest_path,
+)
+from mmd_tools.fuse.edit import Array
+from mmd_tools.fuse.estimate import step_bytes
+from mmd_tools.fuse.gradients import TrainingFiles
+from mmd_tools.fuse.graphs import mentor_name
+from mmd_tools.fuse.network import Network
+from mmd_tools.fuse.probes import Probe
+from mmd_tools.fuse.weights import MENTOR_DATA, SharedWeights
+from mmd_tools.recipe import Recipe
+
+_PACKAGES = ("mmd-daemon", "onnx", "onnxruntime-training-cpu", "numpy")
+
+
+@dataclass(frozen=True)
+class SetContent:
+    """Everything that goes into the folder, still in memory."""
+
+    mentee: Network
+    mentor: Network | None
+    probes: tuple[Probe, ...]
+    mentor_model: onnx.ModelProto | None
+    fused: TrainingFiles
+    training_cached: onnx.ModelProto
+    portable_fused: onnx.ModelProto
+    portable_cached: onnx.ModelProto
+    start: Mapping[str, Array]
+
+
+def write_set(
+    folder: Path, content: SetContent, recipe: Recipe, anchor: tuple[NDArray[np.generic], NDArray[np.int64]]
+) -> None:
+    """Write every file of the set into `folder`, the manifest last."""
+    from safetensors.numpy import save_file
+
+    graphs = Graphs()
+    estimate = _memory(content, recipe.training.batch_size)
+    shared = SharedWeights()
+    if content.mentor_model is not None:
+        shared.take(content.mentor_model)
+        onnx.save(content.mentor_model, folder / graphs.mentor)
+    if shared.data:
+        (folder / MENTOR_DATA).write_bytes(shared.data)
+    for name, model in (
+        (graphs.inference, content.mentee.model),
+        (graphs.training, content.fused.training),
+        (graphs.eval, content.fused.eval),
+        (graphs.optimizer, content.fused.optimizer),
+        (graphs.training_cached, content.training_cached),
+        (graphs.portable_fused, content.portable_fused),
+        (graphs.portable_cached, content.portable_cached),
+    ):
+        if name != graphs.inference:
+            shared.point(model)
+        onnx.save(model, folder / name)
+    (folder / graphs.checkpoint).write_bytes(content.fused.checkpoint)
+    save_file({name: np.ascontiguousarray(value) for name, value in content.start.items()}, folder / graphs.parameters)
+    np.savez_compressed(folder / graphs.anchor, inputs=anchor[0], labels=anchor[1])
+    files = {
+        path.name: FileRecord(sha256=file_sha256(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
+    }
+    manifest_path(folder).write_bytes(encode_manifest(_manifest(content, recipe, files, estimate)))
+
+
+def _memory(content: SetContent, batch: int) -> dict[str, int]:
+    parameters = list(content.start)
+    return {
+        "ort_training": step_bytes(content.training_cached, parameters, batch, engine="ort_training"),
+        "portable": step_bytes(content.portable_cached, parameters, batch, engine="portable"),
+        "ort_training.fused": step_bytes(content.fused.training, parameters, batch, engine="ort_training"),
+        "portable.fused": step_bytes(content.portable_fused, parameters, batch, engine="portable"),
+    }
+
+
+def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord], memory: dict[str, int]) -> Manifest:
+    mentee, mentor = content.mentee, content.mentor
+    return Manifest(
+        format=FORMAT_VERSION,
+        name=recipe.name,
+        description=recipe.description,
+        licence=recipe.licence,
+        input=InputSpec(
+            name=mentee.input,
+            kind=recipe.input.kind,
+            shape=mentee.input_shape,
+            scale=recipe.input.scale,
+            mean=recipe.input.mean,
+            std=recipe.input.std,
+        ),
+        classes=recipe.classes,
+        logits=mentee.logits,
+        mentor_logits=mentor_name(mentor.logits, mentor) if mentor is not None else "",
+        probes=tuple(_probe_pair(probe) for probe in content.probes),
+        loss=LossSpec(
+            temperature=recipe.loss.temperature,
+            hint_weights=tuple(probe.weight for probe in content.probes),
+            schedules=recipe.loss.all_schedules,
+            default_schedule=recipe.loss.default_schedule,
+        ),
+        optimizer=recipe.optimizer,
+        training=TrainingDefaults(
+            epochs=recipe.training.epochs,
+            batch_size=recipe.training.batch_size,
+            learning_rate=recipe.training.learning_rate,
+            replay=recipe.training.replay,
+        ),
+        parameters=tuple(
+            Parameter(
+                name=name,
+                shape=tuple(int(size) for size in value.shape),
+                role="mentee" if name in mentee.weights else "projector",
+            )
+            for name, value in content.start.items()
+        ),
+        graphs=Graphs(),
+        files=files,
+        memory_estimate_bytes=memory,
+        versions={"python": platform.python_version(), **_versions()},
+    )
+
+
+def _probe_pair(probe: Probe) -> ProbePair:
+    return ProbePair(
+        mentor=f"mentor/{probe.mentor}",
+        mentee=probe.mentee,
+        mentor_shape=probe.mentor_shape,
+        mentee_shape=probe.mentee_shape,
+        loss=probe.loss,
+        projector=probe.projector,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

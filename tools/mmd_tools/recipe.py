@@ -1,0 +1,162 @@
+"""What does the maker of an artifact set ask for? The structures behind `recipe.toml`.
+
+An unknown key is an error that names the nearest known one.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from mmd.artifact.manifest import OptimizerSpec, Schedule
+from mmd.errors import UsageError
+from mmd_tools.presets import PRESETS
+
+Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class InputRecipe(_Section, frozen=True):
+    """`[input]`: what a stored value v becomes, (v * scale - mean) / std."""
+
+    kind: Literal["image", "tensor"] = "image"
+    scale: Positive = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Positive, ...] = (1.0,)
+
+
+class ProbeRecipe(_Section, frozen=True):
+    """`[[probe]]`: two tensors to compare; `mmd-tools inspect` lists the names."""
+
+    mentor: str
+    mentee: str
+    loss: Literal["rmse", "mse", "cosine", "attention"] = "rmse"
+    weight: NonNegative = 1.0
+
+
+class LossRecipe(_Section, frozen=True):
+    """`[loss]`: the presets are always there; `[loss.schedules.NAME]` adds one or replaces one."""
+
+    temperature: Positive = 4.0
+    default_schedule: str = "obedient"
+    schedules: dict[str, Schedule] = {}
+
+    @property
+    def all_schedules(self) -> dict[str, Schedule]:
+        return {**PRESETS, **self.schedules}
+
+
+class TrainingRecipe(_Section, frozen=True):
+    """`[training]`: what a round does unless the owner's configuration says otherwise."""
+
+    epochs: Count = 10
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    replay: Fraction = 0.5
+
+
+class Recipe(_Section, frozen=True):
+    """The whole recipe."""
+
+    name: str
+    licence: str
+    classes: tuple[str, ...]
+    anchor: str
+    """Path of an .npz with `inputs` (as stored) and `labels`; relative to the recipe until `load_recipe` resolves it."""
+    description: str = ""
+    seed: int = 0
+    """Of the projectors' start values."""
+    commands: tuple[str, ...] = ()
+    """How the two networks were made, for whoever wants to make them again; not read by `fuse`."""
+    input: InputRecipe = InputRecipe()
+    probe: tuple[ProbeRecipe, ...] = ()
+    loss: LossRecipe = LossRecipe()
+    optimizer: OptimizerSpec = OptimizerSpec()
+    training: TrainingRecipe = TrainingRecipe()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read `path`. Raises `UsageError` naming the file and the key."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The recipe {path} is not TOML: {error}.") from error
+    _refuse_unknown_keys(document, Recipe, path, prefix="")
+    try:
+        recipe = msgspec.convert(document, Recipe)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"The recipe {path} does not fit: {error}.") from error
+    try:
+        check_recipe(recipe)
+    except UsageError as error:
+        raise UsageError(f"The recipe {path} does not fit: {error}") from error
+    return msgspec.structs.replace(recipe, anchor=str((path.parent / recipe.anchor).resolve()))
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what the types allow but no artifact set can hold. Raises `UsageError`."""
+    if len(recipe.classes) < 2:
+        raise UsageError("`classes` needs at least two names.")
+    twice = sorted({name for name in recipe.classes if recipe.classes.count(name) > 1})
+    if twice:
+        raise UsageError(f"`classes` names {twice[0]!r} twice; give every class one name.")
+    known = recipe.loss.all_schedules
+    if recipe.loss.default_schedule not in known:
+        raise UsageError(
+            f"there is no schedule `{recipe.loss.default_schedule}`; {nearest(recipe.loss.default_schedule, known)}"
+        )
+    for name, schedule in recipe.loss.schedules.items():
+        for term in ("alpha", "beta", "gamma"):
+            _check_points(f"loss.schedules.{name}.{term}", getattr(schedule, term))
+
+
+def _check_points(key: str, points: tuple[tuple[float, float], ...]) -> None:
+    progress = [at for at, _ in points]
+    if not points or progress != sorted(progress) or progress[0] < 0 or progress[-1] > 1:
+        raise UsageError(f"`{key}` needs points [progress, coefficient] with progress rising from 0 to 1.")
+    if any(coefficient < 0 for _, coefficient in points):
+        raise UsageError(f"`{key}` has a negative coefficient; the smallest is 0.")
+
+
+def nearest(name: str, known: Iterator[str] | dict[str, Any] | set[str] | tuple[str, ...] | list[str]) -> str:
+    """Return the end of an error message: the nearest known names, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"known: {shown}."
+
+
+def _refuse_unknown_keys(document: Any, kind: Any, path: Path, *, prefix: str) -> None:
+    """Walk `document` along the types of `kind`: structures, tuples of them, and dictionaries of them."""
+    if get_origin(kind) is tuple and isinstance(document, list):
+        for index, entry in enumerate(document):
+            _refuse_unknown_keys(entry, get_args(kind)[0], path, prefix=f"{prefix[:-1]}[{index}].")
+        return
+    if not isinstance(document, dict):
+        return
+    if get_origin(kind) is dict:
+        for key, value in document.items():
+            _refuse_unknown_keys(value, get_args(kind)[1], path, prefix=f"{prefix}{key}.")
+        return
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in document.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean `{prefix}{near[0]}`?" if near else f"known here: {', '.join(fields)}."
+            raise UsageError(f"The recipe {path} has an unknown key `{prefix}{key}`; {hint}")
+        _refuse_unknown_keys(value, fields[key], path, prefix=f"{prefix}{key}.")
