@@ -11,6 +11,7 @@ from mmd.config import Config
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
+from mmd.samples.records import SampleRecord
 from mmd.samples.store import SampleStore
 from mmd.training.plan import (
     RoundPlan,
@@ -36,18 +37,23 @@ def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: flo
     number = open_round(state)
     if number is not None:
         return read_plan(round_folder(state, number))
+    class_number = {name: index for index, name in enumerate(store.form.classes)}
     plan = make_plan(
         next_round_number(state),
         read_set(state.artifact_set),
         config,
-        sample_ids=store.training_ids(),
+        labels={record.id: class_number.get(record.label or "", -1) for record in _trainable(store)},
         holdout_ids=store.holdout_ids(),
-        any_labelled=store.counts().labelled > 0,
         start_generation=ModelStore(state).current().card.generation,
         now=time.time() if now is None else now,
     )
     write_plan(state, plan)
     return plan
+
+
+def _trainable(store: SampleStore) -> list[SampleRecord]:
+    """Return the samples that may be trained on, in the order of their ids: the same store gives the same plan."""
+    return sorted((record for record in store.records() if not record.holdout), key=lambda record: record.id)
 
 
 def trainer_command(state: StateDir, number: int, *, foreground: bool = False) -> list[str]:
@@ -66,6 +72,14 @@ def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutco
 
     A promotion swaps the serving model in one rename. The samples of the round are no longer new afterwards.
     """
-    folder = round_folder(state, number)
-    store.mark_seen(number, read_plan(folder).sample_ids)
-    return ModelStore(state).finish_round(number, stored={*store.training_ids()})
+    stored = _trainable(store)
+    _mark_seen(store, read_plan(round_folder(state, number)), stored)
+    return ModelStore(state).finish_round(number, stored={record.id for record in stored})
+
+
+def _mark_seen(store: SampleStore, plan: RoundPlan, stored: list[SampleRecord]) -> None:
+    trained = dict(zip(plan.sample_ids, plan.labels, strict=True))
+    class_number = {name: index for index, name in enumerate(store.form.classes)}
+    # A sample that was given another label in mid-round stays new: no round has seen it with that one.
+    seen = [record.id for record in stored if trained.get(record.id) == class_number.get(record.label or "", -1)]
+    store.mark_seen(plan.number, seen)

@@ -4,7 +4,7 @@ No numpy here: the supervisor opens rounds and reads their state without it.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +48,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     start_generation: int
     sample_ids: tuple[str, ...]
     """What is trained on, in the order that batches index; never a held-out sample."""
+    labels: tuple[int, ...]
+    """Of each of them when the round began, -1 for none: a label given in mid-round waits for the next one."""
     gate: GateConfig
 
     @property
@@ -71,18 +73,22 @@ def make_plan(
     artifact_set: ArtifactSet,
     config: Config,
     *,
-    sample_ids: Sequence[str],
+    labels: Mapping[str, int],
     holdout_ids: Collection[str],
-    any_labelled: bool,
     start_generation: int,
     now: float,
 ) -> RoundPlan:
-    """Resolve configuration, set and samples into one plan. Raises `UsageError` for a preset that the set lacks."""
-    assert not set(sample_ids) & set(holdout_ids), "a held-out sample must never be trained on"
+    """Resolve configuration, set and samples into one plan. Raises `UsageError` for a preset that the set lacks.
+
+    `labels` has every sample to train on, with its class or -1.
+    """
+    assert not labels.keys() & set(holdout_ids), "a held-out sample must never be trained on"
     manifest, training = artifact_set.manifest, config.training
-    if not sample_ids:
+    if not labels:
         raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
-    preset = training.preset or (manifest.loss.default_schedule if any_labelled else "unlabelled")
+    preset = training.preset or (
+        manifest.loss.default_schedule if any(label >= 0 for label in labels.values()) else "unlabelled"
+    )
     if preset not in manifest.loss.schedules:
         known = ", ".join(sorted(manifest.loss.schedules))
         raise UsageError(f"The artifact set {manifest.name} has no preset `{preset}`; it has: {known}.")
@@ -90,7 +96,7 @@ def make_plan(
     replay = manifest.training.replay if training.replay is None else training.replay
     replay_per_batch = min(round(batch_size * replay), batch_size - 1)
     epochs = training.epochs or manifest.training.epochs
-    steps = epochs * math.ceil(len(sample_ids) / (batch_size - replay_per_batch))
+    steps = epochs * math.ceil(len(labels) / (batch_size - replay_per_batch))
     return RoundPlan(
         number=number,
         created=now,
@@ -110,7 +116,8 @@ def make_plan(
         warmup_steps=round(steps * _WARMUP_SHARE),
         checkpoint_every=training.checkpoint_every_steps,
         start_generation=start_generation,
-        sample_ids=tuple(sample_ids),
+        sample_ids=tuple(labels),
+        labels=tuple(labels.values()),
         gate=config.gate,
     )
 

@@ -14,7 +14,8 @@ _FINAL_SHARE = 0.05
 def interpolate(points: Sequence[Point], progress: float) -> float:
     """Return the piecewise linear function through `points` at `progress`.
 
-    It is constant before the first point and after the last. Two points at one place are a step: the later one holds from there on.
+    It is constant before the first point and after the last. Two points at one place are a jump: the later one
+    holds from there on.
     """
     if not points:
         return 0.0
