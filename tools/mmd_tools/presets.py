@@ -1,8 +1,8 @@
 """Which schedules does every artifact set carry? Four, after Venkatesan & Li's mentor-mentee work (arXiv:1604.08220).
 
 They keep the shape of the authors' schedules, as relative coefficients: an AdamW step does not feel the common scale
-that the authors' plain gradient steps were tuned to. One departure: `gamma` of *obedient* levels out at a quarter instead
-of zero, because *unlabelled*, which shares it, would otherwise end on hints alone.
+that the authors' plain gradient steps were tuned to. One departure: `gamma` of *obedient* levels out at a quarter
+instead of zero, because *unlabelled*, which shares it, would otherwise end on hints alone.
 """
 
 from mmd.artifact.manifest import Schedule

@@ -71,7 +71,7 @@ class Recipe(_Section, frozen=True):
     licence: str
     classes: tuple[str, ...]
     anchor: str
-    """Path of an .npz with `inputs` (as stored) and `labels`; relative to the recipe until `load_recipe` resolves it."""
+    """An .npz with `inputs` (as stored) and `labels`; `load_recipe` makes a path relative to the recipe absolute."""
     description: str = ""
     seed: int = 0
     """Of the projectors' start values."""

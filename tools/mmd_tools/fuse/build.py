@@ -1,4 +1,4 @@
-"""In which order is an artifact set made? Read both networks, build both graphs, write a folder, rename it into place."""
+"""In which order is an artifact set made? Read both networks, build both graphs, write a folder, rename it."""
 
 import shutil
 import tempfile

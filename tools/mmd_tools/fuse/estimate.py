@@ -1,9 +1,9 @@
 """How much memory does one step need? An estimate from shapes and lifetimes, for the manifest.
 
-What is counted: every tensor between the node that makes it and the last node that reads it (the peak over the graph's
-own order), the weights inside the graph, and what the engine holds: parameters, two moments and, for `ort_training`, one
+Counted: every tensor between the node that makes it and the last node that reads it (the peak over the graph's own
+order), the weights inside the graph, and what the engine holds: parameters, two moments and, for `ort_training`, one
 gradient each; for `portable` a second set of parameters and moments, because a step writes beside what it reads.
-What is not: the runtime itself, and the scratch memory of its kernels.
+Not counted: the runtime itself, and the scratch memory of its kernels.
 """
 
 from collections.abc import Sequence

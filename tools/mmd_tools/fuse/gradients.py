@@ -16,10 +16,7 @@ import onnx
 from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import UsageError
 from mmd_tools.fuse.graphs import ForwardGraph
-
-OPTIMIZER_IR_VERSION = 10
-"""The newest that onnxruntime 1.19.2 reads."""
-_TORCH_ADAMW = 0
+from mmd_tools.lowering.optimizer import set_optimizer_attributes
 
 
 @dataclass(frozen=True)
@@ -63,29 +60,18 @@ def training_files(forward: ForwardGraph, optimizer: OptimizerSpec) -> TrainingF
             requires_grad=list(forward.trainable),
             frozen_params=[],
             loss=AllOutputs(),
-            optimizer=onnxblock.optim.AdamW(
-                betas=(optimizer.beta1, optimizer.beta2), eps=optimizer.epsilon, weight_decay=optimizer.weight_decay
-            ),
+            optimizer=artifacts.OptimType.AdamW,
             artifact_directory=folder,
         )
         read = {name: onnx.load(Path(folder) / f"{name}_model.onnx") for name in ("training", "eval", "optimizer")}
         checkpoint = (Path(folder) / "checkpoint").read_bytes()
-    _settle_optimizer(read["optimizer"])
+    set_optimizer_attributes(read["optimizer"], optimizer)
     return TrainingFiles(read["training"], read["eval"], read["optimizer"], checkpoint)
-
-
-def _settle_optimizer(model: onnx.ModelProto) -> None:
-    model.ir_version = OPTIMIZER_IR_VERSION
-    for node in model.graph.node:
-        for entry in node.attribute:
-            if entry.name == "adam_mode":
-                # Mode 0 is the published AdamW: epsilon is added to the bias-corrected root, decay comes first.
-                entry.i = _TORCH_ADAMW
 
 
 @contextlib.contextmanager
 def _training_package() -> Iterator[tuple[Any, Any]]:
-    """Give `onnxruntime.training`'s `artifacts` and `onnxblock`; its own `__init__`, which imports torch, never runs."""
+    """Give `onnxruntime.training`'s two modules; its own `__init__`, which imports torch, never runs."""
     import onnxruntime
 
     name = "onnxruntime.training"

@@ -1,9 +1,10 @@
 """What does each term of the loss compute, as ONNX nodes? Only operators whose gradient the training tools know.
 
-L(t) = alpha CE(label) + gamma T^2 KL(softmax(z_mentor / T) || softmax(z_mentee / T)) + SUM_k beta.k d_k(mentee_k, mentor_k)
+L(t) = alpha CE(label) + gamma T^2 KL(softmax(z_mentor / T) || softmax(z_mentee / T)) + SUM_k beta.k d_k(s_k, m_k)
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ class Nodes:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def add(self, op: str, inputs: Sequence[str], *, out: str | None = None, **attributes: object) -> str:
+    def add(self, op: str, inputs: Sequence[str], *, out: str | None = None, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         name = f"{self.prefix}{op}_{len(self.nodes)}"
         output = out or f"{name}.out"

@@ -1,7 +1,7 @@
 """What must a network look like before it can be fused? `read_network` brings it there, or refuses it by name.
 
-Ensured: opset 17, weights inline, one float input [N, ...], one output of logits [N, classes], every other shape static,
-BatchNormalization folded, Dropout and Identity gone, only operators of the table.
+Ensured: opset 17, weights inline, one float input [N, ...], one output of logits [N, classes], every other shape
+static, BatchNormalization folded, Dropout and Identity gone, only operators of the table.
 """
 
 from dataclasses import dataclass, replace
@@ -74,6 +74,8 @@ def load_model(path: Path) -> onnx.ModelProto:
 def prepare(model: onnx.ModelProto, role: Role, source: str) -> Network:
     """Bring `model`, which this changes, to the form of `Network`. Raises `rewrite.Unfit`."""
     if model.functions:
+        import onnx.inliner
+
         model = onnx.inliner.inline_local_functions(model)
     rewrite.drop_initializer_inputs(model)
     rewrite.constants_to_initializers(model)

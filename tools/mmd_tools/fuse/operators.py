@@ -1,24 +1,29 @@
 """Which operators may the two networks hold? One table; what is not in it is refused by name when a set is built."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # The Mentee is trained, so each of these has a gradient in onnxruntime's training tools and a lowering rule.
-TRAINABLE = frozenset(
+TRAINABLE = _words(
     """Abs Add AveragePool Clip Concat Conv Div Erf Exp Flatten Gemm GlobalAveragePool LeakyRelu Log LogSoftmax MatMul
-    MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose
-    Unsqueeze""".split()
+    MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh
+    Transpose Unsqueeze"""
 )
 
 # Removed or rewritten into the operators above before anything else looks at the network.
-REWRITTEN = frozenset("BatchNormalization Constant Dropout GlobalMaxPool HardSigmoid HardSwish Identity".split())
+REWRITTEN = _words("BatchNormalization Constant Dropout GlobalMaxPool HardSigmoid HardSwish Identity")
 
 # Integer work on shapes: it carries no gradient and disappears when the shapes turn out to be static.
-SHAPE_WORK = frozenset("Cast ConstantOfShape Equal Gather Range Shape Where".split())
+SHAPE_WORK = _words("Cast ConstantOfShape Equal Gather Range Shape Where")
 
 # The Mentor only looks, so anything the stock runtime computes the same way every time will do.
-FROZEN_ONLY = frozenset(
+FROZEN_ONLY = _words(
     """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Expand Floor GatherElements GatherND Gelu
-    InstanceNormalization LRN LayerNormalization LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv QLinearMatMul
-    QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin Resize Selu Sign Softplus Softsign SpaceToDepth Sum Tile
-    Upsample""".split()
+    InstanceNormalization LRN LayerNormalization LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv
+    QLinearMatMul QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin Resize Selu Sign Softplus Softsign
+    SpaceToDepth Sum Tile Upsample"""
 )
 
 SUPPORTED = {

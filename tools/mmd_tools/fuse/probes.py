@@ -1,4 +1,4 @@
-"""How are two layers of different shapes made comparable? By pooling and a projector, decided here from shapes alone."""
+"""How are two layers of different shapes made comparable? By pooling and a projector, from their shapes alone."""
 
 from dataclasses import dataclass
 
@@ -97,4 +97,4 @@ def projector_start(probe: Probe, seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, probe.index])
     ours, theirs = probe.mentee_shape[0], probe.mentor_shape[0]
     shape = (theirs, ours, 1, 1) if len(probe.mentee_shape) == 3 else (ours, theirs)
-    return (rng.standard_normal(shape) / np.sqrt(ours)).astype(np.float32)
+    return np.asarray(rng.standard_normal(shape) / np.sqrt(ours), np.float32)

@@ -54,10 +54,9 @@ def convert_opset(model: onnx.ModelProto, opset: int, ir_version: int) -> onnx.M
         try:
             model = onnx.version_converter.convert_version(model, opset)
         except Exception as error:  # the converter raises RuntimeError and its own kinds alike
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise Unfit(
-                f"opset {found} does not convert to {opset} ({reason}); export it with opset {opset}."
-            ) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            hint = f"export it with opset {opset}"
+            raise Unfit(f"opset {found} does not convert to {opset} ({reason}); {hint}.") from error
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = ir_version

@@ -1,4 +1,4 @@
-"""Where do the Mentor's weights lie? Once in the set, in `mentor.data`, and every graph that holds them points there."""
+"""Where do the Mentor's weights lie? Once in the set, in `mentor.data`; every graph that holds them points there."""
 
 import hashlib
 from dataclasses import dataclass, field

@@ -55,7 +55,7 @@ def write_set(
     folder: Path, content: SetContent, recipe: Recipe, anchor: tuple[NDArray[np.generic], NDArray[np.int64]]
 ) -> None:
     """Write every file of the set into `folder`, the manifest last."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     graphs = Graphs()
     estimate = _memory(content, recipe.training.batch_size)
@@ -78,7 +78,8 @@ def write_set(
             shared.point(model)
         onnx.save(model, folder / name)
     (folder / graphs.checkpoint).write_bytes(content.fused.checkpoint)
-    save_file({name: np.ascontiguousarray(value) for name, value in content.start.items()}, folder / graphs.parameters)
+    start = {name: np.ascontiguousarray(value) for name, value in content.start.items()}
+    (folder / graphs.parameters).write_bytes(save(start))
     np.savez_compressed(folder / graphs.anchor, inputs=anchor[0], labels=anchor[1])
     files = {
         path.name: FileRecord(sha256=file_sha256(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
