@@ -43,23 +43,33 @@ def _is_batch(value: onnx.ValueInfoProto) -> bool:
 
 
 def _tensor_bytes(model: onnx.ModelProto, batch: int) -> dict[str, int]:
-    """Return the size of every tensor with a known shape; a gradient without one has its tensor's size."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError):
-        inferred = model
-    graph = inferred.graph
-    sizes = {}
+    """Return the size of every tensor with a known shape; what has none is taken to be like its largest input."""
+    graph = _with_batch(model, batch).graph
+    sizes = {tensor.name: _bytes(tensor.data_type, list(tensor.dims)) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
-        dims = edit.dimensions(value)
-        if dims is None:
-            continue
-        numbers = [batch if dim in (BATCH, "?") else dim for dim in dims]
-        if all(isinstance(number, int) for number in numbers):
-            width = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
-            sizes[value.name] = int(np.prod([int(number) for number in numbers], dtype=np.int64)) * width
+        dims = [dim for dim in edit.dimensions(value) or ("?",) if isinstance(dim, int)]
+        if len(dims) == len(edit.dimensions(value) or ("?",)):
+            sizes[value.name] = _bytes(value.type.tensor_type.elem_type, dims)
     for node in graph.node:
         for name in node.output:
-            if name not in sizes and name.endswith("_grad"):
-                sizes[name] = sizes.get(name.removesuffix("_grad"), 0)
+            if name not in sizes:
+                sizes[name] = max((sizes.get(source, 0) for source in node.input), default=0)
     return sizes
+
+
+def _bytes(element_type: int, dims: Sequence[int]) -> int:
+    return int(np.prod(dims, dtype=np.int64)) * int(onnx.helper.tensor_dtype_to_np_dtype(element_type).itemsize)
+
+
+def _with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Return a copy with the batch filled in and as many shapes known as follow from it."""
+    filled = onnx.ModelProto()
+    filled.CopyFrom(model)
+    for value in [*filled.graph.input, *filled.graph.value_info, *filled.graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == BATCH:
+                dim.dim_value = batch
+    try:
+        return onnx.shape_inference.infer_shapes(filled, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError):
+        return filled

@@ -1,0 +1,208 @@
+"""Does this artifact set hold what it promises? Hashes, operators, and that every way of taking a step agrees."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from mmd.artifact.load import ArtifactSet
+from mmd.errors import ArtifactRefused
+from mmd.training.engine import Batch, Floats, LossWeights, StepLosses
+
+if TYPE_CHECKING:
+    import onnx
+
+TOLERANCE = 1e-4
+"""Largest difference of two engines, relative to the largest entry of the tensor. Both compute in float32."""
+NEWEST_IR = 10
+NEWEST_OPSET = 21
+_BATCH = 6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def verify(folder: Path, *, seed: int = 0) -> list[Check]:
+    """Check the artifact set in `folder`. Raises `ArtifactRefused` where a file is damaged or does not load at all."""
+    from mmd.artifact.load import open_set
+
+    artifact_set = open_set(folder)
+    checks = [Check("hashes", True, f"{len(artifact_set.manifest.files)} files")]
+    checks.extend(_graph_checks(artifact_set))
+    if all(check.passed for check in checks):
+        checks.extend(_engine_checks(artifact_set, seed))
+    return checks
+
+
+def _graph_checks(artifact_set: ArtifactSet) -> Iterator[Check]:
+    """Check operators, interfaces and start values, and open each graph that the board opens."""
+    import onnx
+
+    from mmd.artifact.session import open_session
+
+    manifest, graphs = artifact_set.manifest, artifact_set.manifest.graphs
+    portable = [graphs.portable_fused, graphs.portable_cached]
+    mentor = [graphs.mentor] if manifest.mentor_logits else []
+    for name in [graphs.inference, *mentor, *portable]:
+        model = onnx.load(artifact_set.path(name), load_external_data=False)
+        foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain})
+        opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+        if foreign:
+            yield Check(f"operators of {name}", False, f"not in plain ONNX: {', '.join(foreign)}")
+        elif model.ir_version > NEWEST_IR or opset > NEWEST_OPSET:
+            yield Check(f"operators of {name}", False, f"IR {model.ir_version}, opset {opset}: newer than boards read")
+        else:
+            open_session(artifact_set.path(name))
+            count = len({node.op_type for node in model.graph.node})
+            yield Check(f"operators of {name}", True, f"{count} kinds, all plain ONNX; the runtime opens it")
+        if name in portable:
+            yield _interface(artifact_set, model, name)
+    yield _start_values(artifact_set)
+
+
+def _interface(artifact_set: ArtifactSet, model: "onnx.ModelProto", name: str) -> Check:
+    inputs, outputs = step_interface(artifact_set, is_cached=name == artifact_set.manifest.graphs.portable_cached)
+    found_in = {value.name for value in model.graph.input}
+    found_out = {value.name for value in model.graph.output}
+    wrong = sorted((inputs ^ found_in) | (outputs ^ found_out))
+    if wrong:
+        return Check(f"interface of {name}", False, f"missing or unexpected: {', '.join(wrong[:5])}")
+    return Check(f"interface of {name}", True, f"{len(inputs)} inputs, {len(outputs)} outputs")
+
+
+def step_interface(artifact_set: ArtifactSet, *, is_cached: bool) -> tuple[set[str], set[str]]:
+    """Return the names of inputs and outputs of a portable step graph, as `artifacts/FORMAT.md` has them."""
+    manifest = artifact_set.manifest
+    probes = range(len(manifest.probes))
+    names = [parameter.name for parameter in manifest.parameters]
+    inputs = {manifest.input.name, "labels", "alpha", "gamma", "temperature", "learning_rate", "step"}
+    inputs |= {f"beta.{index}" for index in probes}
+    if is_cached and manifest.mentor_logits:
+        inputs |= {manifest.mentor_logits, *(probe.mentor for probe in manifest.probes)}
+    inputs |= {f"{name}{end}" for name in names for end in ("", ".m1", ".m2")}
+    outputs = {"loss", "loss.label", "loss.soft", *(f"loss.hint.{index}" for index in probes)}
+    outputs |= {f"{name}{end}" for name in names for end in (".grad", ".next", ".m1.next", ".m2.next")}
+    return inputs, outputs
+
+
+def _start_values(artifact_set: ArtifactSet) -> Check:
+    """Compare parameters.safetensors with the manifest and with the weights of mentee.onnx."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+    from safetensors.numpy import load_file
+
+    manifest = artifact_set.manifest
+    start = load_file(artifact_set.path(manifest.graphs.parameters))
+    wanted = {parameter.name: parameter.shape for parameter in manifest.parameters}
+    if {name: value.shape for name, value in start.items()} != wanted:
+        return Check("start values", False, "names or shapes differ from the manifest's")
+    model = onnx.load(artifact_set.path(manifest.graphs.inference))
+    shipped = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for parameter in manifest.parameters:
+        if parameter.role != "mentee":
+            continue
+        if parameter.name not in shipped or not np.array_equal(shipped[parameter.name], start[parameter.name]):
+            return Check("start values", False, f"{parameter.name} differs from mentee.onnx")
+    return Check("start values", True, f"{len(wanted)} parameters, as in mentee.onnx")
+
+
+def _engine_checks(artifact_set: ArtifactSet, seed: int) -> Iterator[Check]:
+    """Take the gradients of one random batch in every way there is, and compare them with portable, fused."""
+    from mmd.training.engines import open_engine
+    from mmd_tools.fuse.gradients import training_build_is_installed
+
+    batch, weights = _random_batch(artifact_set, seed)
+    ways: list[tuple[str, Literal["fused", "cached"]]] = [("portable", "fused"), ("portable", "cached")]
+    if training_build_is_installed():
+        ways += [("ort_training", "fused"), ("ort_training", "cached")]
+    results = {}
+    for name, variant in ways:
+        engine = open_engine(artifact_set, name=name, variant=variant)
+        fed = batch if variant == "cached" else Batch(inputs=batch.inputs, labels=batch.labels)
+        results[name, variant] = engine.gradients(fed, weights)
+    for ours, theirs in [
+        (("portable", "cached"), ("portable", "fused")),
+        (("ort_training", "fused"), ("portable", "fused")),
+        (("ort_training", "cached"), ("portable", "cached")),
+    ]:
+        if ours in results:
+            yield _agreement(f"{' '.join(ours)} and {' '.join(theirs)} agree", results[ours], results[theirs])
+    if not training_build_is_installed():
+        yield Check("ort_training", True, "not compared: onnxruntime-training is not installed here")
+
+
+def _random_batch(artifact_set: ArtifactSet, seed: int) -> tuple[Batch, LossWeights]:
+    """Return a batch of noise, one sample of it without a label, and coefficients that let every term count."""
+    import numpy as np
+
+    from mmd.artifact.session import open_session
+
+    manifest = artifact_set.manifest
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((_BATCH, *manifest.input.shape)).astype(np.float32)
+    labels = rng.integers(0, len(manifest.classes), _BATCH).astype(np.int64)
+    labels[-1] = -1
+    mentor: Mapping[str, Floats] | None = None
+    if manifest.mentor_logits:
+        session = open_session(artifact_set.path(manifest.graphs.mentor))
+        names = [output.name for output in session.get_outputs()]
+        mentor = dict(zip(names, session.run(names, {manifest.input.name: inputs}), strict=True))
+    betas = tuple(float(beta) for beta in rng.uniform(0.5, 1.5, len(manifest.probes)))
+    weights = LossWeights(alpha=0.7, betas=betas, gamma=0.4, temperature=manifest.loss.temperature)
+    return Batch(inputs=inputs, labels=labels, mentor=mentor), weights
+
+
+def _agreement(
+    name: str, ours: tuple[StepLosses, dict[str, Floats]], theirs: tuple[StepLosses, dict[str, Floats]]
+) -> Check:
+    import numpy as np
+
+    differences = {"losses": _relative(np.array(_flat(ours[0])), np.array(_flat(theirs[0])))}
+    differences |= {key: _relative(value, theirs[1][key]) for key, value in ours[1].items()}
+    worst = max(differences, key=lambda key: differences[key])
+    passed = differences[worst] <= TOLERANCE and ours[1].keys() == theirs[1].keys()
+    detail = f"largest relative difference {differences[worst]:.1e} ({worst}), allowed {TOLERANCE:.0e}"
+    return Check(name, passed, detail)
+
+
+def _flat(losses: StepLosses) -> Sequence[float]:
+    return [losses.total, losses.label, losses.soft, *losses.hints]
+
+
+def _relative(ours: Floats, theirs: Floats) -> float:
+    """max |a - b| / max |b|; infinite where a shape differs or a number is not finite."""
+    import numpy as np
+
+    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return float("inf")
+    scale = max(float(np.abs(theirs).max(initial=0.0)), 1e-12)
+    return float(np.abs(ours - theirs).max(initial=0.0)) / scale
+
+
+@click.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify_command(folder: Path, as_json: bool) -> None:
+    """Check an artifact set: hashes, operators, and that every engine computes the same step."""
+    checks = verify(folder)
+    failed = [check for check in checks if not check.passed]
+    if as_json:
+        click.echo(json.dumps({"set": str(folder), "ok": not failed, "checks": [asdict(check) for check in checks]}))
+    else:
+        for check in checks:
+            click.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name}: {check.detail}")
+    if failed:
+        raise ArtifactRefused(
+            f"The artifact set {folder} fails {len(failed)} of {len(checks)} checks, first: {failed[0].name} "
+            f"({failed[0].detail}); build it again with `mmd-tools fuse`."
+        )
