@@ -236,6 +236,11 @@ class SampleStore:
                 "UPDATE samples SET seen_in_round = ? WHERE id = ?", [(round_number, identifier) for identifier in ids]
             )
 
+    def mark_all_new(self) -> None:
+        """Note that no model has learned from any sample: the next round starts from a point before them."""
+        with self.transaction():
+            self._connection.execute("UPDATE samples SET seen_in_round = NULL")
+
     def resolve(self, prefix: str) -> str:
         """Return the one id that begins with `prefix`. Raises `InputRefused` when none or several do."""
         text = prefix.lower()

@@ -1,0 +1,162 @@
+"""`mmd ingest`: take samples in."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmd.cli.main import Session, pass_session
+from mmd.errors import InputRefused, UsageError
+
+if TYPE_CHECKING:
+    from mmd.samples.find import Found, Refusal
+    from mmd.samples.ingest import Taken
+    from mmd.samples.records import Added
+    from mmd.samples.store import SampleStore
+
+REPEATS_NAMED = 10
+PROGRESS_FROM_FILES = 100
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--label", metavar="L", help="The label of everything named; takes the place of folder names.")
+@click.option("--inbox", is_flag=True, help="Take in what lies in the state folder's inbox, and empty it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_session
+def ingest(session: Session, paths: tuple[Path, ...], label: str | None, inbox: bool, as_json: bool) -> int:
+    """Store PNG, JPEG, .npy or .npz samples from files or folders.
+
+    The first level of subfolders names the classes. When this returns 0, every sample is on disk and survives a power
+    cut. What is refused is named on stderr, nothing of it is stored, and the exit code is 3.
+    """
+    if bool(paths) == inbox:
+        raise UsageError("Name files or folders to ingest, or give --inbox; see `mmd ingest --help`.")
+    if inbox and label is not None:
+        raise UsageError("In the inbox the subfolders name the labels; leave --label away.")
+    from mmd.samples.store import SampleStore
+
+    state = session.initialised_state()
+    config = session.config.samples
+    account = Account()
+    with SampleStore(state.samples_db, quota_mib=config.quota_mib, check=True) as store:
+        try:
+            results = _inbox(store, session, account) if inbox else _named(store, session, paths, label)
+            for result in results:
+                account.enter(result, as_json=as_json)
+        finally:
+            # Also when the disk is full or the user interrupts: what was committed until then stays.
+            account.show(as_json=as_json)
+    return InputRefused.exit_code if account.refused else 0
+
+
+def _named(
+    store: "SampleStore", session: Session, paths: tuple[Path, ...], label: str | None
+) -> "Iterator[Taken | Refusal]":
+    from mmd.samples.find import find
+    from mmd.samples.ingest import ingest
+
+    if label is not None:
+        try:
+            store.form.require_class(label)
+        except InputRefused as refusal:
+            raise InputRefused(f"Nothing was stored: {refusal}") from None
+    items = [item for path in paths for item in find(path, store.form, label)]
+    return ingest(store, _with_progress(items), session.config.samples)
+
+
+def _inbox(store: "SampleStore", session: Session, account: "Account") -> "Iterator[Taken | Refusal]":
+    from mmd.samples.inbox_pass import InboxPass
+
+    inbox_pass = InboxPass(store, session.state.inbox, session.config.samples)
+    yield from inbox_pass
+    account.unsettled = inbox_pass.unsettled
+
+
+def _with_progress(items: "list[Found | Refusal]") -> "Iterator[Found | Refusal]":
+    """Yield `items`, with a bar on a terminal when there are many."""
+    if len(items) < PROGRESS_FROM_FILES or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description="Ingesting", console=Console(stderr=True), transient=True)
+
+
+@dataclass
+class Account:
+    """What became of everything, in the order in which it was committed."""
+
+    samples: "list[tuple[Path, Added]]" = field(default_factory=list)
+    refused: "list[Refusal]" = field(default_factory=list)
+    unsettled: int = 0
+    """Inbox files left for the next pass."""
+
+    def enter(self, result: "Taken | Refusal", *, as_json: bool) -> None:
+        from mmd.samples.ingest import Taken
+
+        if isinstance(result, Taken):
+            self.samples.extend((result.path, added) for added in result.added)
+            return
+        self.refused.append(result)
+        if not as_json:
+            print(f"mmd: refused {result}", file=sys.stderr)
+
+    def show(self, *, as_json: bool) -> None:
+        if as_json:
+            print(json.dumps(self._as_json()))
+            return
+        self._name_repeats()
+        print(self._summary())
+
+    def _count(self, outcome: str) -> int:
+        return sum(added.outcome.value == outcome for _, added in self.samples)
+
+    @property
+    def _held_out(self) -> int:
+        return sum(added.holdout for _, added in self.samples if added.outcome.value == "stored")
+
+    def _summary(self) -> str:
+        parts = [f"stored {self._count('stored')} ({self._held_out} held out)"]
+        further = ("labelled", "already stored")
+        parts += [f"{outcome} {self._count(outcome)}" for outcome in further if self._count(outcome)]
+        if self.refused:
+            parts.append(f"refused {len(self.refused)}")
+        if self.unsettled:
+            parts.append(f"left {self.unsettled} that changed just now for the next pass")
+        return ", ".join(parts)
+
+    def _name_repeats(self) -> None:
+        repeats = [(path, added) for path, added in self.samples if added.outcome.value == "already stored"]
+        for path, added in repeats[:REPEATS_NAMED]:
+            print(f"already stored: {path} (as {added.id[:12]}, from {added.stored_source})")
+        if len(repeats) > REPEATS_NAMED:
+            print(f"already stored: {len(repeats) - REPEATS_NAMED} more")
+        for path, added in self.samples:
+            if added.outcome.value == "labelled":
+                print(f"labelled: {path} was stored without a label (as {added.id[:12]}); now it is `{added.label}`")
+
+    def _as_json(self) -> dict[str, Any]:
+        return {
+            "stored": self._count("stored"),
+            "held_out": self._held_out,
+            "labelled": self._count("labelled"),
+            "already_stored": self._count("already stored"),
+            "refused": [{"path": str(refusal.path), "reason": refusal.reason} for refusal in self.refused],
+            "unsettled": self.unsettled,
+            "samples": [
+                {
+                    "path": str(path),
+                    "id": added.id,
+                    "outcome": added.outcome.value,
+                    "label": added.label,
+                    "holdout": added.holdout,
+                }
+                for path, added in self.samples
+            ],
+        }
