@@ -1,0 +1,27 @@
+"""Which engine trains this set here? Opens it by name."""
+
+from mmd.artifact.load import ArtifactSet
+from mmd.errors import UsageError
+from mmd.training.engine import Engine
+from mmd.training.feeds import Variant
+
+ENGINE_NAMES = ("portable", "ort_training")
+
+
+def open_engine(
+    artifact_set: ArtifactSet, *, name: str = "auto", variant: Variant = "cached", threads: int = 1
+) -> Engine:
+    """Open the engine `name` on `artifact_set`, in the set's start state.
+
+    `auto` is `portable`: the one engine that runs everywhere. Raises `UsageError` for an unknown name, and
+    `ArtifactRefused` when the set or the installation cannot run that engine.
+    """
+    if name in ("auto", "portable"):
+        from mmd.training.portable import PortableEngine
+
+        return PortableEngine(artifact_set, variant, threads)
+    if name == "ort_training":
+        from mmd.training.ort_training import OrtTrainingEngine
+
+        return OrtTrainingEngine(artifact_set, variant, threads)
+    raise UsageError(f"There is no engine `{name}`; known: auto, {', '.join(ENGINE_NAMES)}.")

@@ -1,0 +1,89 @@
+"""How does onnxruntime-training train the same set? Its own gradient and optimizer graphs, in two plain sessions."""
+
+import importlib.util
+
+import numpy as np
+
+from mmd.artifact.load import ArtifactSet
+from mmd.artifact.session import open_session
+from mmd.errors import ArtifactRefused
+from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
+from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+
+_BUFFER = "_grad.accumulation.buffer"
+_RESET = "lazy_reset_grad"
+
+
+def is_installed() -> bool:
+    """Tell whether the training build of onnxruntime is what is installed here."""
+    return importlib.util.find_spec("onnxruntime.training") is not None
+
+
+class OrtTrainingEngine:
+    """Runs `training_model.onnx` (or its cached variant) and `optimizer_model.onnx`.
+
+    The gradient graph adds into the gradient buffers it is fed, and the optimizer changes parameters and moments in
+    place; this engine owns all of them, so that its state is the portable engine's.
+    """
+
+    def __init__(self, artifact_set: ArtifactSet, variant: Variant = "cached", threads: int = 1) -> None:
+        if not is_installed():
+            raise ArtifactRefused(
+                "The ort_training engine needs onnxruntime-training-cpu (x86-64 Linux, Python below 3.13), "
+                "which is not installed here; use the portable engine."
+            )
+        graphs = artifact_set.manifest.graphs
+        self._manifest = artifact_set.manifest
+        path = artifact_set.path(graphs.training_cached if variant == "cached" else graphs.training)
+        self._training = open_session(path, threads=threads)
+        self._optimizer = open_session(artifact_set.path(graphs.optimizer), threads=threads)
+        self._names = tuple(parameter.name for parameter in self._manifest.parameters)
+        self._losses = loss_names(output.name for output in self._training.get_outputs())
+        own = {*self._names, *(name + _BUFFER for name in self._names), _RESET}
+        self._batch_inputs = tuple(i.name for i in self._training.get_inputs() if i.name not in own)
+        self._gradients = {p.name: np.zeros(p.shape, np.float32) for p in self._manifest.parameters}
+        self._state = initial_state(artifact_set)
+
+    @property
+    def name(self) -> str:
+        return "ort_training"
+
+    def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
+        """Take one optimizer step and return the losses before it."""
+        losses = self._backward(batch, weights, self._gradients)
+        state, steps = self._state, self._state.step + 1
+        feed = {
+            "learning_rate": np.array([learning_rate], np.float32),
+            "step": np.array([steps], np.int64),
+            "params": [state.parameters[name] for name in self._names],
+            "gradients": [self._gradients[name] for name in self._names],
+            "first_order_moments": [state.first_moments[name] for name in self._names],
+            "second_order_moments": [state.second_moments[name] for name in self._names],
+        }
+        self._optimizer.run(None, feed)
+        self._state = TrainingState(steps, state.parameters, state.first_moments, state.second_moments)
+        return losses
+
+    def gradients(self, batch: Batch, weights: LossWeights) -> tuple[StepLosses, dict[str, Floats]]:
+        """Return the losses and the gradient of the total for every parameter, changing nothing."""
+        gradients = {name: np.zeros_like(buffer) for name, buffer in self._gradients.items()}
+        return self._backward(batch, weights, gradients), gradients
+
+    def state(self) -> TrainingState:
+        """Return a copy of the state."""
+        return checked_state(self._manifest, self._state)
+
+    def load(self, state: TrainingState) -> None:
+        """Replace the state. Raises `ArtifactRefused` when a name or shape is not this set's."""
+        self._state = checked_state(self._manifest, state)
+
+    def _backward(self, batch: Batch, weights: LossWeights, gradients: dict[str, Floats]) -> StepLosses:
+        """Run forward and backward; `gradients` is overwritten."""
+        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
+        feed |= self._state.parameters
+        feed |= {name + _BUFFER: buffer for name, buffer in gradients.items()}
+        # True: overwrite the buffers instead of adding to them. The outputs that only order it need not be fetched.
+        feed[_RESET] = np.array([True])
+        names = [output.name for output in self._training.get_outputs()]
+        results = dict(zip(names, self._training.run(None, feed), strict=True))
+        return step_losses(self._manifest, {name: float(results[name]) for name in self._losses})

@@ -1,0 +1,110 @@
+"""How does a board train? The lowered step graph on a stock onnxruntime, parameters and moments bound in place."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from mmd.artifact.load import ArtifactSet
+from mmd.artifact.session import open_session
+from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
+from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+
+_STATE_SUFFIXES = ("", ".m1", ".m2")
+
+
+class PortableEngine:
+    """Runs `portable_cached.onnx` or `portable_fused.onnx`: forward, backward and AdamW in one session.
+
+    Parameters and moments live in two sets of buffers. A step reads one and writes the other, then they change
+    places, so that nothing is allocated that grows. Equal states and batches end in equal bits.
+    """
+
+    def __init__(self, artifact_set: ArtifactSet, variant: Variant = "cached", threads: int = 1) -> None:
+        graphs = artifact_set.manifest.graphs
+        self._manifest = artifact_set.manifest
+        path = artifact_set.path(graphs.portable_cached if variant == "cached" else graphs.portable_fused)
+        self._session = open_session(path, threads=threads)
+        self._names = tuple(parameter.name for parameter in self._manifest.parameters)
+        self._losses = loss_names(output.name for output in self._session.get_outputs())
+        self._loss_values = {name: _buffer(np.zeros((), np.float32)) for name in self._losses}
+        held = {name + suffix for name in self._names for suffix in _STATE_SUFFIXES}
+        own = held | {"learning_rate", "step"}
+        self._batch_inputs = tuple(i.name for i in self._session.get_inputs() if i.name not in own)
+        self._buffers = [self._new_buffers(), self._new_buffers()]
+        self._bindings = [self._bind(0), self._bind(1)]
+        self._side = 0
+        self._steps = 0
+        self._load(initial_state(artifact_set))
+
+    @property
+    def name(self) -> str:
+        return "portable"
+
+    def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
+        """Take one optimizer step and return the losses before it."""
+        # The arrays must outlive the run: the binding only points at them.
+        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
+        feed["learning_rate"] = np.array(learning_rate, np.float32)
+        feed["step"] = np.array(self._steps + 1, np.int64)
+        binding = self._bindings[self._side]
+        for name, array in feed.items():
+            binding.bind_cpu_input(name, array)
+        self._session.run_with_iobinding(binding)
+        self._side = 1 - self._side
+        self._steps += 1
+        values = {name: float(value.numpy()) for name, value in self._loss_values.items()}
+        return step_losses(self._manifest, values)
+
+    def gradients(self, batch: Batch, weights: LossWeights) -> tuple[StepLosses, dict[str, Floats]]:
+        """Return the losses and the gradient of the total for every parameter, changing nothing."""
+        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
+        feed["learning_rate"] = np.array(0.0, np.float32)
+        feed["step"] = np.array(self._steps + 1, np.int64)
+        feed |= {name: buffer.numpy() for name, buffer in self._buffers[self._side].items()}
+        wanted = [*self._losses, *(f"{name}.grad" for name in self._names)]
+        results = dict(zip(wanted, self._session.run(wanted, feed), strict=True))
+        losses = step_losses(self._manifest, {name: float(results[name]) for name in self._losses})
+        return losses, {name: results[f"{name}.grad"] for name in self._names}
+
+    def state(self) -> TrainingState:
+        """Return a copy of the state."""
+        current = self._buffers[self._side]
+        parameters, first, second = (
+            {name: np.array(current[name + suffix].numpy()) for name in self._names} for suffix in _STATE_SUFFIXES
+        )
+        return TrainingState(self._steps, parameters, first, second)
+
+    def load(self, state: TrainingState) -> None:
+        """Replace the state. Raises `ArtifactRefused` when a name or shape is not this set's."""
+        self._load(checked_state(self._manifest, state))
+
+    def _load(self, state: TrainingState) -> None:
+        current = self._buffers[self._side]
+        tensors = (state.parameters, state.first_moments, state.second_moments)
+        for suffix, values in zip(_STATE_SUFFIXES, tensors, strict=True):
+            for name in self._names:
+                current[name + suffix].update_inplace(values[name])
+        self._steps = state.step
+
+    def _new_buffers(self) -> dict[str, Any]:
+        return {
+            parameter.name + suffix: _buffer(np.zeros(parameter.shape, np.float32))
+            for parameter in self._manifest.parameters
+            for suffix in _STATE_SUFFIXES
+        }
+
+    def _bind(self, side: int) -> Any:
+        """Bind one set of buffers as what the step reads and the other as what it writes."""
+        binding = self._session.io_binding()
+        for name, buffer in self._buffers[side].items():
+            binding.bind_ortvalue_input(name, buffer)
+        for name, buffer in self._buffers[1 - side].items():
+            binding.bind_ortvalue_output(f"{name}.next", buffer)
+        for name, value in self._loss_values.items():
+            binding.bind_ortvalue_output(name, value)
+        return binding
+
+
+def _buffer(array: Floats) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy(array)
