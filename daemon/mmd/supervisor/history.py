@@ -1,0 +1,229 @@
+"""What happened, when, and why? The record of the daemon's decisions, in one SQLite file.
+
+The daemon appends; `mmd report`, `mmd status` and `mmd why` read. Losing the last seconds of it in a power cut is
+fine, so commits do not wait for the disk: SD cards wear out.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mmd.errors import StoreDamaged
+
+KEPT_SECONDS = 30 * 86400.0
+"""Older conditions and states are dropped when the daemon starts."""
+_BUSY_SECONDS = 2.0
+_SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS states (at REAL NOT NULL, state TEXT NOT NULL, reasons TEXT NOT NULL,
+    round INTEGER, step INTEGER);
+CREATE INDEX IF NOT EXISTS states_at ON states (at);
+CREATE TABLE IF NOT EXISTS reasons (code TEXT NOT NULL, message TEXT NOT NULL, began REAL NOT NULL, ended REAL);
+CREATE INDEX IF NOT EXISTS reasons_began ON reasons (began);
+CREATE TABLE IF NOT EXISTS conditions (at REAL NOT NULL, readings TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS conditions_at ON conditions (at);
+CREATE TABLE IF NOT EXISTS rounds (number INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, outcome TEXT,
+    reason TEXT);
+CREATE TABLE IF NOT EXISTS verdicts (round INTEGER PRIMARY KEY, at REAL NOT NULL, figures TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, name TEXT NOT NULL, detail TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """From `at` (seconds since 1970) on the daemon was in `state`."""
+
+    at: float
+    state: str
+    """One of `mmd.supervisor.states.State`, or `stopped` when the daemon ended."""
+    reasons: tuple[str, ...]
+    round: int | None
+    step: int | None
+
+
+@dataclass(frozen=True)
+class ReasonSpan:
+    """A reason held from `began` to `ended`; `None` while it holds."""
+
+    code: str
+    message: str
+    began: float
+    ended: float | None
+
+
+@dataclass(frozen=True)
+class ConditionSample:
+    """What every condition read at one moment, by its name; `None` where the board has no such sensor."""
+
+    at: float
+    readings: dict[str, float | bool | None]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    number: int
+    began: float
+    ended: float | None
+    outcome: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that is no state: a trainer that failed, a configuration that was refused."""
+
+    at: float
+    name: str
+    detail: str
+
+
+class History:
+    """An open history. The daemon opens it to write, everyone else with `read_only`."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the history at `path`. Raises `StoreDamaged` when the file is none."""
+        self._path = path
+        target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        try:
+            self._connection = sqlite3.connect(target, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._connection.execute("PRAGMA cache_size = -256")
+            if not read_only:
+                self._prepare()
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(
+                f"The history {path} cannot be opened ({error}); remove it and start again: "
+                "only the record of past decisions is lost."
+            ) from error
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript(_SCHEMA)
+        self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Appending.
+
+    def add_state(
+        self, at: float, state: str, reasons: Sequence[str], *, round_number: int | None, step: int | None
+    ) -> None:
+        self._write("INSERT INTO states VALUES (?, ?, ?, ?, ?)", at, state, json.dumps(reasons), round_number, step)
+
+    def begin_reason(self, code: str, message: str, began: float) -> None:
+        self._write("INSERT INTO reasons VALUES (?, ?, ?, NULL)", code, message, began)
+
+    def end_reason(self, code: str, ended: float) -> None:
+        self._write("UPDATE reasons SET ended = ? WHERE code = ? AND ended IS NULL", ended, code)
+
+    def end_every_reason(self, ended: float) -> None:
+        """Close what a daemon that was killed left open."""
+        self._write("UPDATE reasons SET ended = max(began, ?) WHERE ended IS NULL", ended)
+
+    def add_conditions(self, at: float, readings: Mapping[str, float | bool | None]) -> None:
+        self._write("INSERT INTO conditions VALUES (?, ?)", at, json.dumps(readings))
+
+    def begin_round(self, number: int, began: float) -> None:
+        """Note that a round was begun; a second time changes nothing."""
+        self._write("INSERT OR IGNORE INTO rounds (number, began) VALUES (?, ?)", number, began)
+
+    def end_round(self, number: int, ended: float, outcome: str, reason: str) -> None:
+        self._write("INSERT OR IGNORE INTO rounds (number, began) VALUES (?, ?)", number, ended)
+        self._write(
+            "UPDATE rounds SET ended = ?, outcome = ?, reason = ? WHERE number = ?", ended, outcome, reason, number
+        )
+
+    def add_verdict(self, round_number: int, at: float, figures: Mapping[str, Any]) -> None:
+        self._write("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", round_number, at, json.dumps(figures))
+
+    def add_event(self, at: float, name: str, detail: str) -> None:
+        self._write("INSERT INTO events VALUES (?, ?, ?)", at, name, detail)
+
+    def drop_before(self, at: float) -> None:
+        """Forget conditions, states, reasons and events older than `at`; rounds and verdicts stay."""
+        for table, column in (("conditions", "at"), ("states", "at"), ("events", "at"), ("reasons", "began")):
+            self._write(f"DELETE FROM {table} WHERE {column} < ?", at)
+
+    def _write(self, statement: str, *values: Any) -> None:
+        with self._translated():
+            self._connection.execute(statement, values)
+
+    # Reading; every list is in the order of time.
+
+    def states(self, since: float = 0.0) -> list[StateChange]:
+        rows = self._read("SELECT at, state, reasons, round, step FROM states WHERE at >= ? ORDER BY rowid", since)
+        return [
+            StateChange(at, state, tuple(json.loads(reasons)), number, step)
+            for at, state, reasons, number, step in rows
+        ]
+
+    def last_state(self) -> StateChange | None:
+        rows = self._read("SELECT at, state, reasons, round, step FROM states ORDER BY rowid DESC LIMIT 1")
+        for at, state, reasons, number, step in rows:
+            return StateChange(at, state, tuple(json.loads(reasons)), number, step)
+        return None
+
+    def reasons(self, since: float = 0.0) -> list[ReasonSpan]:
+        """Return the reasons that held at or after `since`."""
+        rows = self._read(
+            "SELECT code, message, began, ended FROM reasons WHERE ended IS NULL OR ended >= ? ORDER BY rowid", since
+        )
+        return [ReasonSpan(*row) for row in rows]
+
+    def conditions(self, since: float = 0.0) -> list[ConditionSample]:
+        rows = self._read("SELECT at, readings FROM conditions WHERE at >= ? ORDER BY rowid", since)
+        return [ConditionSample(at, json.loads(readings)) for at, readings in rows]
+
+    def rounds(self) -> list[RoundRecord]:
+        rows = self._read("SELECT number, began, ended, outcome, reason FROM rounds ORDER BY number")
+        return [RoundRecord(*row) for row in rows]
+
+    def verdicts(self) -> dict[int, dict[str, Any]]:
+        """Return the gate's figures by the number of the round."""
+        rows = self._read("SELECT round, figures FROM verdicts ORDER BY round")
+        return {number: json.loads(figures) for number, figures in rows}
+
+    def last_verdict(self) -> dict[str, Any] | None:
+        rows = self._read("SELECT figures FROM verdicts ORDER BY round DESC LIMIT 1")
+        for (figures,) in rows:
+            verdict: dict[str, Any] = json.loads(figures)
+            return verdict
+        return None
+
+    def events(self, since: float = 0.0) -> list[EventRecord]:
+        rows = self._read("SELECT at, name, detail FROM events WHERE at >= ? ORDER BY rowid", since)
+        return [EventRecord(*row) for row in rows]
+
+    def _read(self, statement: str, *values: Any) -> list[Any]:
+        with self._translated():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(
+                f"The history {self._path} fails ({error}); is the disk full? "
+                "If not, remove the file: only the record of past decisions is lost."
+            ) from error
+
+
+def open_history(path: Path) -> History | None:
+    """Open the history to read it; `None` when there is none yet."""
+    return History(path, read_only=True) if path.exists() else None
