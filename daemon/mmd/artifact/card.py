@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     promoted: bool
     code: str
-    """better | too_few_holdout | fewer_right | not_better_than_chance | anchor_fell"""
+    """better | too_few_holdout | not_finite | anchor_fell | fewer_right | not_better_than_chance"""
     reason: str
     """One sentence for the owner."""
     round: int

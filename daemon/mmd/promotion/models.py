@@ -4,6 +4,7 @@ Every change is one rename or one link, in an order that lets the next start fin
 the generation's folder first, then `current`, then the round's `done.json`. Needs neither numpy nor onnxruntime.
 """
 
+import hashlib
 import logging
 import shutil
 import time
@@ -30,7 +31,7 @@ from mmd.artifact.card import (
     read_card,
     read_model,
 )
-from mmd.artifact.load import ArtifactSet, file_sha256
+from mmd.artifact.load import ArtifactSet
 from mmd.errors import StoreDamaged, UsageError
 from mmd.layout import StateDir
 from mmd.promotion.outcome import (
@@ -69,31 +70,41 @@ class ModelStore:
         self._now = now
 
     def create_shipped(self, artifact_set: ArtifactSet) -> ModelCard:
-        """Install generation 0 from the artifact set; nothing happens when it is there already.
+        """Install generation 0 from the artifact set, or repair it; nothing happens when it is there and whole.
 
         Raises `UsageError` when the state folder holds the models of another set.
         """
         folder = generation_folder(self._models, 0)
-        if folder.is_dir():
-            card = read_card(folder)
-            if card.artifact_sha256 != artifact_set.sha256:
-                raise UsageError(
-                    f"{self._state.root} already holds the models of another artifact set; "
-                    "choose another --state-dir, or remove its `models` folder first."
-                )
-        else:
+        card = self._shipped(folder, artifact_set)
+        if card is None:
+            if folder.is_dir():
+                durable.remove_folder(folder)
             graphs = artifact_set.manifest.graphs
-            model, parameters = artifact_set.path(graphs.inference), artifact_set.path(graphs.parameters)
+            model = artifact_set.path(graphs.inference).read_bytes()
+            parameters = artifact_set.path(graphs.parameters).read_bytes()
             card = ModelCard(
                 generation=0,
-                sha256=file_sha256(model),
-                parameters_sha256=file_sha256(parameters),
+                sha256=hashlib.sha256(model).hexdigest(),
+                parameters_sha256=hashlib.sha256(parameters).hexdigest(),
                 artifact_sha256=artifact_set.sha256,
                 created=self._now(),
             )
-            self._install(card, model.read_bytes(), parameters.read_bytes())
+            self._install(card, model, parameters)
         if linked_generation(self._models) is None:
             self._serve(0)
+        return card
+
+    def _shipped(self, folder: Path, artifact_set: ArtifactSet) -> ModelCard | None:
+        """Return the card of a whole generation 0 of this set; `None` when it is missing or damaged."""
+        try:
+            card = read_model(folder).card
+        except StoreDamaged:
+            return None
+        if card.artifact_sha256 != artifact_set.sha256:
+            raise UsageError(
+                f"{self._state.root} already holds the models of another artifact set; "
+                "choose another --state-dir, or replace the set with `mmd init --force`."
+            )
         return card
 
     def current(self) -> VerifiedModel:

@@ -56,10 +56,9 @@ def _trainable(store: SampleStore) -> list[SampleRecord]:
     return sorted((record for record in store.records() if not record.holdout), key=lambda record: record.id)
 
 
-def trainer_command(state: StateDir, number: int, *, foreground: bool = False) -> list[str]:
-    """Return the command line of the trainer child of round `number`; it makes itself polite unless `foreground`."""
-    command = [sys.executable, "-m", "mmd.supervisor.trainer", "--state-dir", str(state.root), "--round", str(number)]
-    return [*command, "--foreground"] if foreground else command
+def trainer_command(state: StateDir, number: int) -> list[str]:
+    """Return the command line of the trainer child of round `number`."""
+    return [sys.executable, "-m", "mmd.supervisor.trainer", "--state-dir", str(state.root), "--round", str(number)]
 
 
 def is_judged(state: StateDir, number: int) -> bool:

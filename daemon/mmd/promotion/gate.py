@@ -1,0 +1,221 @@
+"""Is the candidate better than the serving model, by more than chance? Pure statistics, no file and no network.
+
+Why these tests, and what asking again and again does, is in `docs/adr/0002-gate.md`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.artifact.card import Confusion, Verdict
+from mmd.config import GateConfig
+
+Doubles = NDArray[np.float64]
+
+_EXACT_UP_TO = 14
+"""With this many samples or fewer all 2^n sign patterns are tried."""
+_DRAWS = 20_000
+_CHUNK = 256
+_SLACK = 1e-9
+"""Relative; sums that differ by rounding only count as equal."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one model said about some labelled samples."""
+
+    labels: NDArray[np.int64]
+    """[n]"""
+    log_probabilities: Doubles
+    """[n, classes]"""
+
+    @property
+    def is_right(self) -> NDArray[np.bool_]:
+        predicted: NDArray[np.bool_] = self.log_probabilities.argmax(axis=1) == self.labels
+        return predicted
+
+    @property
+    def log_losses(self) -> Doubles:
+        losses: Doubles = -self.log_probabilities[np.arange(len(self.labels)), self.labels]
+        return losses
+
+    def confusion(self) -> Confusion:
+        """Return the counts [true class][predicted class]."""
+        classes = self.log_probabilities.shape[1]
+        table = np.zeros((classes, classes), np.int64)
+        np.add.at(table, (self.labels, self.log_probabilities.argmax(axis=1)), 1)
+        return tuple(tuple(map(int, row)) for row in table)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same samples."""
+
+    before: Judged
+    after: Judged
+
+    @property
+    def total(self) -> int:
+        return len(self.before.labels)
+
+    @property
+    def right_before(self) -> int:
+        return int(self.before.is_right.sum())
+
+    @property
+    def right_after(self) -> int:
+        return int(self.after.is_right.sum())
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How likely a candidate that is no better would look at least this good."""
+
+    log_loss: float
+    right: float
+    combined: float
+    """Of the smaller of the two, corrected for having looked at both (Westfall & Young's min-p)."""
+
+
+def log_softmax(logits: NDArray[np.floating]) -> Doubles:
+    """Return log probabilities [n, classes] in double precision."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True).astype(np.float64)
+    normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def exact_mcnemar(wins: int, losses: int) -> float:
+    """Return P(at least `wins` heads in `wins + losses` fair tosses): the one-sided exact McNemar test."""
+    tosses = wins + losses
+    favourable: int = sum(math.comb(tosses, heads) for heads in range(wins, tosses + 1))
+    return favourable / int(1 << tosses)
+
+
+def chances(comparison: Comparison, *, seed: int) -> Chances:
+    """Return the one-sided paired permutation tests of both figures, and of the better of the two.
+
+    Were the two models equally good, each sample's pair of differences could as well have had the other sign. All sign
+    patterns are tried for few samples, and a seeded draw of them for many, where the observed one counts as drawn.
+    """
+    loss_gain = comparison.before.log_losses - comparison.after.log_losses
+    right_gain = comparison.after.is_right.astype(np.float64) - comparison.before.is_right.astype(np.float64)
+    gains = np.stack([loss_gain, right_gain], axis=1)
+    # A loss of infinity against a loss of infinity says nothing about which is better.
+    gains = np.nan_to_num(gains, nan=0.0, posinf=1e6, neginf=-1e6)
+    sums = _flipped_sums(gains, seed)
+    tails = np.stack([_tail_shares(sums[:, 0]), _tail_shares(sums[:, 1])], axis=1)
+    smallest = tails.min(axis=1)
+    wins, losses = int((right_gain > 0).sum()), int((right_gain < 0).sum())
+    return Chances(
+        log_loss=float(tails[0, 0]),
+        right=exact_mcnemar(wins, losses),
+        combined=float((smallest <= smallest[0] * (1 + _SLACK)).mean()),
+    )
+
+
+def _flipped_sums(gains: Doubles, seed: int) -> Doubles:
+    """Return the sums of `gains` [n, 2] under sign patterns [patterns, 2]; the first row is the observed one."""
+    count = len(gains)
+    if count <= _EXACT_UP_TO:
+        patterns = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+        exact: Doubles = (1.0 - 2.0 * patterns) @ gains
+        return exact
+    generator = np.random.Generator(np.random.Philox(seed))
+    rows = [gains.sum(axis=0, keepdims=True)]
+    for start in range(0, _DRAWS, _CHUNK):
+        size = min(_CHUNK, _DRAWS - start)
+        signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, count), dtype=np.int8)
+        rows.append(signs @ gains)
+    return np.concatenate(rows)
+
+
+def _tail_shares(sums: Doubles) -> Doubles:
+    """Return for each sum the share of all sums that are at least as great."""
+    slack = _SLACK * max(1e-300, float(np.abs(sums).max(initial=0.0)))
+    ordered = np.sort(sums)
+    below = np.searchsorted(ordered, sums - slack, side="left")
+    shares: Doubles = (len(sums) - below) / len(sums)
+    return shares
+
+
+def judge(
+    holdout: Comparison,
+    anchor: Comparison,
+    settings: GateConfig,
+    *,
+    round_number: int,
+    generation_before: int,
+    classes: tuple[str, ...],
+) -> Verdict:
+    """Decide whether the candidate (`after`) may replace the serving model (`before`)."""
+    chance = chances(holdout, seed=round_number) if holdout.total else Chances(1.0, 1.0, 1.0)
+    code = _decide(holdout, anchor, settings, chance)
+    return Verdict(
+        promoted=code == "better",
+        code=code,
+        reason=_explain(code, holdout, anchor, settings, chance),
+        round=round_number,
+        generation_before=generation_before,
+        holdout_total=holdout.total,
+        holdout_right_before=holdout.right_before,
+        holdout_right_after=holdout.right_after,
+        log_loss_before=_mean(holdout.before.log_losses),
+        log_loss_after=_mean(holdout.after.log_losses),
+        p_log_loss=chance.log_loss,
+        p_right=chance.right,
+        p_value=chance.combined,
+        significance=settings.significance,
+        anchor_total=anchor.total,
+        anchor_right_before=anchor.right_before,
+        anchor_right_after=anchor.right_after,
+        anchor_margin=settings.anchor_margin,
+        classes=classes,
+        confusion_before=holdout.before.confusion(),
+        confusion_after=holdout.after.confusion(),
+    )
+
+
+def _decide(holdout: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+    if holdout.total < settings.min_holdout:
+        return "too_few_holdout"
+    if not np.isfinite(holdout.after.log_probabilities).all():
+        return "not_finite"
+    if anchor.right_before - anchor.right_after > settings.anchor_margin * anchor.total + _SLACK:
+        return "anchor_fell"
+    if holdout.right_after < holdout.right_before:
+        return "fewer_right"
+    if chance.combined > settings.significance:
+        return "not_better_than_chance"
+    return "better"
+
+
+def _explain(code: str, holdout: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+    counts = f"{holdout.right_before} -> {holdout.right_after} right of {holdout.total} held-out samples"
+    return {
+        "better": f"Better by more than chance: {counts}, p = {_rounded(chance.combined)}.",
+        "too_few_holdout": (
+            f"Only {holdout.total} labelled samples are held out and {settings.min_holdout} are needed to judge; "
+            "add or label more."
+        ),
+        "not_finite": "The candidate's outputs are not finite.",
+        "anchor_fell": (
+            f"It forgets what it knew: {anchor.right_before} -> {anchor.right_after} right of {anchor.total} "
+            f"anchor samples, and at most {settings.anchor_margin:.1%} may be lost."
+        ),
+        "fewer_right": f"Worse: {counts}.",
+        "not_better_than_chance": (
+            f"Not better by more than chance: {counts}, p = {_rounded(chance.combined)} "
+            f"against {settings.significance:g}."
+        ),
+    }[code]
+
+
+def _rounded(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.0001 else "less than 0.0001"
+
+
+def _mean(values: Doubles) -> float:
+    """Return the mean, capped so that it stays a JSON number; 0 of nothing."""
+    return float(np.nan_to_num(values, nan=1e6, posinf=1e6).mean()) if len(values) else 0.0
