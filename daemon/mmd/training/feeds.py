@@ -60,12 +60,6 @@ def _checked_tensors(manifest: Manifest, kind: str, tensors: Mapping[str, Floats
     return checked
 
 
-def mentor_inputs(manifest: Manifest) -> tuple[str, ...]:
-    """Return the Mentor's tensors that the cached graphs take as inputs."""
-    names = dict.fromkeys([probe.mentor for probe in manifest.probes])
-    return (*names, manifest.mentor_logits)
-
-
 def batch_feed(manifest: Manifest, batch: Batch, weights: LossWeights, wanted: Iterable[str]) -> Feed:
     """Return the arrays of `batch` and `weights` for those inputs of a graph that are among `wanted`."""
     feed: Feed = {
