@@ -72,7 +72,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """The round that made it; `None` for the shipped model."""
     parent: int | None = None
     """The generation that its round started from."""
-    probation_until: float = 0.0
+    probation_hours: float = 0.0
     verdict: Verdict | None = None
     sample_ids: tuple[str, ...] = ()
     """Every sample that left a trace in the weights, those of its ancestors included."""
@@ -81,7 +81,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
         """`shipped`, `probation` or `confirmed`."""
         if self.round is None:
             return "shipped"
-        return "probation" if now < self.probation_until else "confirmed"
+        return "probation" if now < self.created + self.probation_hours * 3600 else "confirmed"
 
 
 @dataclass(frozen=True)

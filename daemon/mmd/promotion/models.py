@@ -212,12 +212,7 @@ class ModelStore:
             installed = self._next_generation()
             parameters = (folder / CANDIDATE_NAME / PARAMETERS_NAME).read_bytes()
             card = msgspec.structs.replace(
-                candidate.card,
-                generation=installed,
-                round=number,
-                created=self._now(),
-                probation_until=candidate.card.probation_until,
-                verdict=verdict,
+                candidate.card, generation=installed, round=number, created=self._now(), verdict=verdict
             )
             self._install(card, candidate.model, parameters)
         self._serve(installed)

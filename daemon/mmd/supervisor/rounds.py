@@ -71,14 +71,17 @@ def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutco
 
     A promotion swaps the serving model in one rename. The samples of the round are no longer new afterwards.
     """
-    stored = _trainable(store)
-    _mark_seen(store, read_plan(round_folder(state, number)), stored)
-    return ModelStore(state).finish_round(number, stored={record.id for record in stored})
+    mark_trained(store, read_plan(round_folder(state, number)))
+    return ModelStore(state).finish_round(number, stored=set(store.training_ids()))
 
 
-def _mark_seen(store: SampleStore, plan: RoundPlan, stored: list[SampleRecord]) -> None:
+def mark_trained(store: SampleStore, plan: RoundPlan) -> None:
+    """Note that the samples of `plan` are no longer new.
+
+    One that was given another label in mid-round stays new: no round has seen it with that one.
+    """
     trained = dict(zip(plan.sample_ids, plan.labels, strict=True))
     class_number = {name: index for index, name in enumerate(store.form.classes)}
-    # A sample that was given another label in mid-round stays new: no round has seen it with that one.
-    seen = [record.id for record in stored if trained.get(record.id) == class_number.get(record.label or "", -1)]
+    records = (record for record in store.records() if record.id in trained)
+    seen = [record.id for record in records if trained[record.id] == class_number.get(record.label or "", -1)]
     store.mark_seen(plan.number, seen)

@@ -1,0 +1,197 @@
+"""How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd import durable
+from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
+from mmd.artifact.load import ArtifactSet, open_set
+from mmd.errors import StoreDamaged
+from mmd.layout import StateDir
+from mmd.promotion.evaluate import compare
+from mmd.promotion.export import export_model
+from mmd.promotion.gate import judge
+from mmd.promotion.models import ModelStore, write_model
+from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
+from mmd.samples.store import SampleStore
+from mmd.supervisor.rounds import mark_trained
+from mmd.training.engine import Engine, TrainingState
+from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
+from mmd.training.plan import RoundPlan, read_plan, round_folder
+from mmd.training.round import Listener, RoundData, RoundEnd, run_round, start_state
+
+OpenEngine = Callable[..., Engine]
+"""`mmd.training.engines.open_engine`, or a test's own."""
+
+
+class Abandoned(Exception):
+    """The round's ground is gone (a sample forgotten, another artifact set); it is closed, not retried."""
+
+
+@dataclass(frozen=True)
+class PreparedRound:
+    """A round with everything that its steps need."""
+
+    plan: RoundPlan
+    folder: Path
+    artifact_set: ArtifactSet
+    engine: Engine
+    data: RoundData
+    start: TrainingState
+
+    def run(self, listener: Listener) -> RoundEnd:
+        return run_round(self.plan, self.folder, self.engine, self.data, self.start, listener)
+
+    @property
+    def step(self) -> int:
+        return self.engine.state().step
+
+
+class RoundWorkshop:
+    """Works on one round's folder."""
+
+    def __init__(self, state: StateDir, number: int) -> None:
+        self._state = state
+        self._number = number
+        self._folder = round_folder(state, number)
+        self._models = ModelStore(state)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the round has its outcome: the owner forgot one of its samples while it ran, say."""
+        return read_outcome(self._folder) is not None
+
+    def verdict(self) -> Verdict | None:
+        """Return the verdict that is there already; one that does not parse is made again."""
+        try:
+            return read_verdict(self._folder)
+        except StoreDamaged:
+            (self._folder / VERDICT_NAME).unlink(missing_ok=True)
+            return None
+
+    def plan(self) -> RoundPlan:
+        """Read the plan; a round whose plan is damaged is closed, because nothing says what it was to do."""
+        try:
+            return read_plan(self._folder)
+        except StoreDamaged as error:
+            self._models.close_round(self._number, "failed", str(error))
+            raise
+
+    def prepare(self, plan: RoundPlan, open_engine: OpenEngine) -> PreparedRound:
+        """Gather what the steps need. Raises `Abandoned` when part of it is gone for good."""
+        artifact_set = open_set(self._state.artifact_set)
+        if artifact_set.sha256 != plan.artifact_sha256:
+            raise Abandoned("Another artifact set was installed in mid-round.")
+        parent = self._parent(plan)
+        own = self._load_samples(plan)
+        replay_inputs, replay_labels = artifact_set.replay_anchor()
+        if not plan.replay_per_batch:
+            replay_inputs, replay_labels = replay_inputs[:0], replay_labels[:0]
+        inputs = np.concatenate([own, replay_inputs.astype(own.dtype)])
+        labels = np.concatenate([np.array(plan.labels, np.int64), replay_labels.astype(np.int64)])
+        data = RoundData(
+            inputs=inputs,
+            labels=labels,
+            own=len(own),
+            mentor=self._mentor(plan, artifact_set, inputs),
+            input_spec=artifact_set.manifest.input,
+        )
+        engine = open_engine(artifact_set, name=plan.engine, variant=plan.variant, threads=plan.threads)
+        return PreparedRound(plan, self._folder, artifact_set, engine, data, _start_of(parent))
+
+    def _parent(self, plan: RoundPlan) -> VerifiedModel:
+        try:
+            return read_model(generation_folder(self._state.models, plan.start_generation))
+        except StoreDamaged as error:
+            raise Abandoned(f"The model that it started from is gone: {error}") from error
+
+    def _load_samples(self, plan: RoundPlan) -> NDArray[np.generic]:
+        with SampleStore(self._state.samples_db) as store:
+            if not set(plan.sample_ids) <= set(store.training_ids()):
+                raise Abandoned("A sample that it was training on has been forgotten.")
+            inputs, _ = store.load(plan.sample_ids)
+        return inputs
+
+    def _mentor(self, plan: RoundPlan, artifact_set: ArtifactSet, inputs: NDArray[np.generic]) -> MentorOutputs:
+        if not plan.listens_to_mentor or plan.variant == "fused" or not has_mentor(artifact_set.manifest):
+            return SilentMentor(artifact_set.manifest)
+        return cache_mentor_outputs(self._folder / "mentor", artifact_set, inputs, threads=plan.threads)
+
+    def judge(self, plan: RoundPlan, prepared: PreparedRound) -> Verdict:
+        """Export the candidate, put it before the gate, and leave both on disk: the verdict last.
+
+        Raises `Abandoned` when a sample was forgotten meanwhile.
+        """
+        artifact_set, parameters = prepared.artifact_set, prepared.engine.state().parameters
+        serving = self._models.current()
+        candidate = export_model(artifact_set, parameters)
+        verdict = self._judge(plan, artifact_set, serving, candidate)
+        self._write_candidate(plan, prepared, candidate)
+        write_verdict(self._folder, verdict)
+        return verdict
+
+    def _judge(self, plan: RoundPlan, artifact_set: ArtifactSet, serving: VerifiedModel, candidate: bytes) -> Verdict:
+        manifest = artifact_set.manifest
+        with SampleStore(self._state.samples_db) as store:
+            if not set(plan.sample_ids) <= set(store.training_ids()):
+                raise Abandoned("A sample that it was training on has been forgotten.")
+            holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
+        anchor_inputs, anchor_labels = artifact_set.gate_anchor()
+        holdout, anchor = (
+            compare(serving.model, candidate, inputs, labels, manifest=manifest, threads=plan.threads)
+            for inputs, labels in ((holdout_inputs, holdout_labels), (anchor_inputs, anchor_labels.astype(np.int64)))
+        )
+        return judge(
+            holdout,
+            anchor,
+            plan.gate,
+            round_number=plan.number,
+            generation_before=serving.card.generation,
+            classes=manifest.classes,
+        )
+
+    def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, model: bytes) -> None:
+        from safetensors.numpy import save
+
+        parent = self._parent(plan).card
+        parameters = save(dict(prepared.engine.state().parameters))
+        card = ModelCard(
+            generation=-1,  # numbered when it is promoted
+            sha256=hashlib.sha256(model).hexdigest(),
+            parameters_sha256=hashlib.sha256(parameters).hexdigest(),
+            artifact_sha256=prepared.artifact_set.sha256,
+            created=plan.created,
+            round=plan.number,
+            parent=parent.generation,
+            probation_hours=plan.gate.probation_hours,
+            sample_ids=tuple(sorted({*parent.sample_ids, *plan.sample_ids})),
+        )
+        durable.make_folder(self._folder / CANDIDATE_NAME)
+        write_model(self._folder / CANDIDATE_NAME, card, model, parameters)
+
+    def abandon(self, reason: str) -> None:
+        self._models.close_round(self._number, "abandoned", reason)
+
+    def fail(self, plan: RoundPlan, reason: str) -> None:
+        """Close the round as failed; its samples are no longer new, or it would be begun again for ever."""
+        with SampleStore(self._state.samples_db) as store:
+            mark_trained(store, plan)
+        self._models.close_round(self._number, "failed", reason)
+
+    def clear_if_closed(self) -> RoundOutcome | None:
+        """Remove what was written after somebody closed the round; return its outcome then."""
+        outcome = read_outcome(self._folder)
+        if outcome is not None:
+            self._models.tidy_round(self._number)
+        return outcome
+
+
+def _start_of(parent: VerifiedModel) -> TrainingState:
+    from safetensors.numpy import load
+
+    return start_state(load((parent.folder / PARAMETERS_NAME).read_bytes()))
