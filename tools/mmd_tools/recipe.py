@@ -13,6 +13,7 @@ import msgspec
 
 from mmd.artifact.manifest import OptimizerSpec, Schedule
 from mmd.errors import UsageError
+from mmd_tools.nets import NetRecipe
 from mmd_tools.presets import PRESETS
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -77,6 +78,8 @@ class Recipe(_Section, frozen=True):
     """Of the projectors' start values."""
     commands: tuple[str, ...] = ()
     """How the two networks were made, for whoever wants to make them again; not read by `fuse`."""
+    nets: dict[str, NetRecipe] = {}
+    """What `mmd-tools train` makes the two networks of; not read by `fuse`."""
     input: InputRecipe = InputRecipe()
     probe: tuple[ProbeRecipe, ...] = ()
     loss: LossRecipe = LossRecipe()

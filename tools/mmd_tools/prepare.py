@@ -1,0 +1,95 @@
+"""`mmd-tools prepare`: public files in, arrays and pictures out. Only parses, calls and prints."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("prepare")
+def prepare() -> None:
+    """Make training data out of public files."""
+
+
+@prepare.command("digits")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the files are.")
+@click.option("--out", type=FILE, required=True, help="The digits, split by writer (.npz).")
+@click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
+def prepare_digits(data: Path, out: Path, anchor_file: Path) -> None:
+    """Split MNIST's training digits by writer, and take the anchor set from its licensed part."""
+    import numpy as np
+
+    from mmd_tools.prepare_digits import SPLITS, choose_anchor, read_digits, read_licensed, split_by_writer
+
+    digits = read_digits(data)
+    split = split_by_writer(digits)
+    anchor = choose_anchor(digits, read_licensed(data))
+    _save(
+        out,
+        inputs=digits.inputs,
+        labels=digits.labels,
+        writers=digits.writers,
+        split=split,
+        splits=np.array(SPLITS),
+    )
+    _save(anchor_file, inputs=anchor.inputs, labels=anchor.labels)
+    for index, name in enumerate(SPLITS):
+        chosen = split == index
+        writers = len(np.unique(digits.writers[chosen]))
+        click.echo(f"{name:10}  {int(chosen.sum()):6} digits  {writers:4} writers")
+    click.echo(f"Wrote {out} and {anchor_file} ({len(anchor.labels)} digits: even for replay, odd for the gate).")
+
+
+@prepare.command("owner")
+@click.option("--data", type=FILE, required=True, help="What `prepare digits` wrote.")
+@click.option("--writer", type=int, required=True, help="A stranger's number; `prepare strangers` lists them.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A folder per class.")
+def prepare_owner(data: Path, writer: int, out: Path) -> None:
+    """Write one stranger's digits as PNG files, a folder per class."""
+    from mmd_tools.prepare_digits import digits_of
+    from mmd_tools.prepare_pictures import write_pictures
+
+    images, labels = digits_of(_load(data), writer)
+    write_pictures(images, labels, out)
+    click.echo(f"Wrote {len(labels)} digits of writer {writer} to {out}.")
+
+
+@prepare.command("strangers")
+@click.option("--data", type=FILE, required=True, help="What `prepare digits` wrote.")
+@click.option("--mentee", type=FILE, required=True, help="The trained Mentee (.onnx).")
+@click.option("--mentor", type=FILE, required=True, help="The trained Mentor (.onnx).")
+@click.option("--recipe", "recipe_file", type=FILE, required=True, help="The recipe, for the normalisation.")
+@click.option("--at-least", type=int, default=110, show_default=True, help="Leave out writers with fewer digits.")
+def prepare_strangers(data: Path, mentee: Path, mentor: Path, recipe_file: Path, at_least: int) -> None:
+    """List the strangers, those first whom the Mentee reads worst."""
+    from mmd_tools.prepare_pictures import score_strangers
+    from mmd_tools.recipe import load_recipe
+
+    scores = score_strangers(_load(data), mentee, mentor, load_recipe(recipe_file).input, at_least=at_least)
+    click.echo("writer  digits  mentee  mentor")
+    for score in scores:
+        click.echo(f"{score.writer:6}  {score.digits:6}  {score.mentee:.4f}  {score.mentor:.4f}")
+
+
+def _save(path: Path, **arrays: "NDArray[Any]") -> None:
+    import io
+
+    import numpy as np
+
+    from mmd.durable import make_folder, write_bytes
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    make_folder(path.absolute().parent)
+    write_bytes(path.absolute(), buffer.getvalue())
+
+
+def _load(path: Path) -> "dict[str, NDArray[Any]]":
+    from mmd_tools.train_data import read_prepared
+
+    return read_prepared(path)
