@@ -32,6 +32,12 @@ def open_round(state: StateDir) -> int | None:
     return numbers[-1]
 
 
+def has_trained(state: StateDir) -> bool:
+    """Return whether any round was trained to its end."""
+    outcomes = (read_outcome(round_folder(state, number)) for number in round_numbers(state))
+    return any(outcome is not None and outcome.outcome != "abandoned" for outcome in outcomes)
+
+
 def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: float | None = None) -> RoundPlan:
     """Freeze the plan of the next round on disk; the open round's plan when there is one."""
     number = open_round(state)

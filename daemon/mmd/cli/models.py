@@ -1,0 +1,70 @@
+"""`mmd models`: every model that is kept, and which one serves."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmd.cli.main import Session, pass_session
+
+if TYPE_CHECKING:
+    from mmd.promotion.models import ModelEntry
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@pass_session
+def models(session: Session, as_json: bool) -> None:
+    """List the models: the shipped one, the ones that were promoted since, and which of them serves."""
+    from mmd.promotion.models import ModelStore
+
+    entries = ModelStore(session.initialised_state()).list()
+    if as_json:
+        print(json.dumps([_described(entry) for entry in entries], indent=2))
+    else:
+        _show_table(entries)
+
+
+def _described(entry: "ModelEntry") -> dict[str, Any]:
+    card, verdict = entry.card, entry.card.verdict if entry.card else None
+    return {
+        "generation": entry.generation,
+        "phase": entry.phase,
+        "serves": entry.serves,
+        "sha256": card.sha256 if card else None,
+        "created": card.created if card else None,
+        "round": card.round if card else None,
+        "parent": card.parent if card else None,
+        "samples": len(card.sample_ids) if card else None,
+        "holdout_total": verdict.holdout_total if verdict else None,
+        "holdout_right_before": verdict.holdout_right_before if verdict else None,
+        "holdout_right_after": verdict.holdout_right_after if verdict else None,
+        "p_value": verdict.p_value if verdict else None,
+    }
+
+
+def _show_table(entries: "list[ModelEntry]") -> None:
+    from datetime import datetime
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("generation", "phase", "when", "round", "holdout", "samples"):
+        table.add_column(heading, justify="left" if heading in ("phase", "when") else "right", no_wrap=True)
+    for entry in entries:
+        card, verdict = entry.card, entry.card.verdict if entry.card else None
+        table.add_row(
+            f"{'* ' if entry.serves else ''}{entry.generation}",
+            entry.phase,
+            f"{datetime.fromtimestamp(card.created):%Y-%m-%d %H:%M}" if card else "",
+            str(card.round) if card and card.round is not None else "",
+            f"{verdict.holdout_right_before} -> {verdict.holdout_right_after} of {verdict.holdout_total}"
+            if verdict
+            else "",
+            str(len(card.sample_ids)) if card else "",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("* serves")

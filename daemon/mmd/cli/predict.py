@@ -1,0 +1,78 @@
+"""`mmd predict`: what the serving model sees in files."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmd.cli.main import Session, pass_session
+from mmd.errors import InputRefused
+
+if TYPE_CHECKING:
+    from mmd.serving.predictor import Prediction, Predictor
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@pass_session
+def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Name what the serving model sees in images, arrays, and folders of them.
+
+    A file that cannot be read gets a line on standard error and exit code 3; the others are answered all the same.
+    """
+    from mmd.serving.predictor import Predictor
+
+    predictor = Predictor(session.initialised_state())
+    refusals: list[InputRefused] = []
+    for path in _files(paths):
+        try:
+            _answer(predictor, path, as_json=as_json)
+        except InputRefused as refusal:
+            refusals.append(refusal)
+    for earlier in refusals[:-1]:
+        print(f"mmd: {earlier}", file=sys.stderr)
+    if refusals:
+        raise refusals[-1]
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    """Return the files under `paths` in the order of their names; a file is taken whatever it is called."""
+    from mmd.samples.find import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in IMAGE_SUFFIXES | ARRAY_SUFFIXES]
+        if not inside:
+            raise InputRefused(f"{path} holds nothing to predict; expected .png, .jpg, .npy or .npz files.")
+        files += inside
+    return files
+
+
+def _answer(predictor: "Predictor", path: Path, *, as_json: bool) -> None:
+    prediction = predictor.predict(path)
+    rows = len(prediction.labels)
+    for row in range(rows):
+        name = str(path) if rows == 1 else f"{path}[{row}]"
+        print(_as_json(prediction, row, name) if as_json else _as_text(prediction, row, name), flush=as_json)
+
+
+def _as_json(prediction: "Prediction", row: int, name: str) -> str:
+    probabilities = map(float, prediction.probabilities[row])
+    return json.dumps(
+        {
+            "path": name,
+            "label": prediction.labels[row],
+            "probabilities": dict(zip(prediction.classes, probabilities, strict=True)),
+            "generation": prediction.generation,
+        }
+    )
+
+
+def _as_text(prediction: "Prediction", row: int, name: str) -> str:
+    return f"{name}: {prediction.labels[row]} ({prediction.probabilities[row].max():.1%})"

@@ -1,0 +1,201 @@
+"""`mmd train`: a round now, and what came of it."""
+
+import json
+import math
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from mmd.cli.main import Session, pass_session
+from mmd.errors import DaemonNotRunning, MmdError, TrainingFailed
+
+if TYPE_CHECKING:
+    from mmd.cli.progress import Progress
+    from mmd.config import Config
+    from mmd.layout import StateDir
+    from mmd.promotion.outcome import RoundOutcome
+    from mmd.samples.store import SampleStore
+
+_LOOK_SECONDS = 0.2
+_ASK_SECONDS = 1.0
+_LEAVE_SECONDS = 30.0
+
+
+@click.command()
+@click.option("--force", is_flag=True, help="Whatever the policy says: on battery, in use, with few samples.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as a JSON object.")
+@pass_session
+def train(session: Session, force: bool, as_json: bool) -> None:
+    """Run a round of training now, or finish the open one, and say whether the model got better.
+
+    A running daemon is asked to do it and its progress is shown; without one this command does it itself. Ctrl-C lets
+    the round stay open at a checkpoint: the next `mmd train` or `mmd run` goes on there.
+    """
+    from mmd.cli.progress import shown_progress
+
+    state = session.initialised_state()
+    with shown_progress() as progress:
+        try:
+            outcome = _with_daemon(state, progress, force=force)
+        except DaemonNotRunning:
+            outcome = _alone(state, session.config, progress, force=force)
+    _report(state, outcome, as_json=as_json)
+
+
+def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "RoundOutcome":
+    """Ask the daemon for a round and follow it on disk. Raises `DaemonNotRunning` when there is none to ask."""
+    import time
+
+    from mmd.promotion.outcome import read_outcome
+    from mmd.supervisor.control import ask
+    from mmd.supervisor.rounds import open_round
+    from mmd.training.plan import next_round_number, read_plan, read_progress, round_folder
+
+    number = open_round(state) or next_round_number(state)
+    ask(state.control_socket, {"request": "train", "force": force})
+    folder = round_folder(state, number)
+    asked_at, status = -math.inf, {}
+    while (outcome := read_outcome(folder)) is None:
+        if time.monotonic() > asked_at + _ASK_SECONDS:
+            asked_at, status = time.monotonic(), _daemon_status(state)
+            _refuse_if_waiting(status)
+        if (folder / "plan.json").exists():
+            done = read_progress(folder, read_plan(folder))
+            progress.show(number, done.step, done.steps, done.loss, note=_note(status))
+        time.sleep(_LOOK_SECONDS)
+    return outcome
+
+
+def _daemon_status(state: "StateDir") -> dict[str, Any]:
+    from mmd.supervisor.control import ask
+
+    try:
+        status: dict[str, Any] = ask(state.control_socket, {"request": "status"})["status"]
+        return status
+    except DaemonNotRunning as error:
+        # Not the same: the round was begun, and this command must not begin another.
+        raise MmdError(f"{error} The round stays open; `mmd train` goes on with it.") from error
+
+
+def _refuse_if_waiting(status: dict[str, Any]) -> None:
+    reasons = status.get("reasons") or []
+    if status.get("state") in ("idle", "waiting") and reasons:
+        raise _not_now(str(reasons[0]["message"]), str(reasons[0]["clears_when"]))
+
+
+def _not_now(message: str, clears_when: str) -> MmdError:
+    return MmdError(f"Not now: {message.rstrip('.')}. It clears when {clears_when}; --force trains all the same.")
+
+
+def _note(status: dict[str, Any]) -> str:
+    reasons = status.get("reasons") or []
+    state = str(status.get("state", ""))
+    return f"{state}: {reasons[0]['message']}" if reasons and state == "suspended" else state
+
+
+def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: bool) -> "RoundOutcome":
+    """Run the trainer child from here, as the daemon would, and act on its verdict."""
+    from mmd.promotion.outcome import read_outcome
+    from mmd.samples.store import SampleStore
+    from mmd.supervisor.lock import DaemonLock
+    from mmd.supervisor.rounds import begin_round, finish_round, is_judged
+    from mmd.training.plan import round_folder
+
+    with DaemonLock(state.lock_file), SampleStore(state.samples_db) as store:
+        if not force:
+            _require_consent(state, config, store)
+        plan = begin_round(state, config, store)
+        if not is_judged(state, plan.number):
+            progress.show(plan.number, 0, plan.steps, None, note="starting")
+            _run_child(state, config, plan.number, progress)
+        return read_outcome(round_folder(state, plan.number)) or finish_round(state, plan.number, store)
+
+
+def _require_consent(state: "StateDir", config: "Config", store: "SampleStore") -> None:
+    """Raise the first reason against training now."""
+    from pathlib import Path
+
+    from mmd.conditions import sense
+    from mmd.conditions.reading import system_clock
+    from mmd.policy import Facts, Mode, Tracker, decide, look
+    from mmd.supervisor.rounds import has_trained, open_round
+
+    now = system_clock()
+    conditions, _ = sense(Path(config.daemon.sys_root), state.root, now=now)
+    counts = store.counts()
+    held = state.hold_file
+    facts = Facts(
+        is_round_open=open_round(state) is not None,
+        trainable=counts.trainable,
+        new=counts.new,
+        has_trained=has_trained(state),
+        held_since=held.stat().st_mtime if held.exists() else None,
+    )
+    tracker = look(Tracker(), conditions, config.conditions)
+    for reason in decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=now):
+        raise _not_now(reason.message, reason.clears_when)
+
+
+def _run_child(state: "StateDir", config: "Config", number: int, progress: "Progress") -> None:
+    """Run the trainer to its end. Raises what it failed with; Ctrl-C asks it to leave."""
+    from mmd.supervisor.rounds import trainer_command
+    from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
+
+    child = TrainerProcess(trainer_command(state, number), memory_mib=config.daemon.trainer_memory_mib)
+    failure = ""
+    with _left_on_interrupt(child, number):
+        while not child.has_ended_output:
+            select.select([child.fileno()], [], [])
+            for event in child.read_events():
+                _show_event(event, number, progress)
+                failure = str(event.get("message")) if event["event"] == "failed" else failure
+        status = child.wait(_LEAVE_SECONDS)
+    if status != 0:
+        error = TrainingFailed(
+            failure
+            or f"The trainer of round {number} broke off ({describe_exit(status)}); `mmd train` goes on with it."
+        )
+        error.exit_code = status if status > 0 else 1
+        raise error
+
+
+@contextmanager
+def _left_on_interrupt(child: Any, number: int) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        child.ask_to_leave()
+        child.wait(_LEAVE_SECONDS)
+        click.echo(f"mmd: round {number} stays open; `mmd train` or `mmd run` goes on with it.", err=True)
+        raise
+    finally:
+        child.close()
+
+
+def _show_event(event: dict[str, Any], number: int, progress: "Progress") -> None:
+    kind = event["event"]
+    if kind == "step":
+        progress.show(number, int(event["step"]), int(event["steps"]), float(event["loss"]), note="training")
+    elif kind in ("preparing", "evaluating"):
+        progress.note({"preparing": "asking the Mentor", "evaluating": "before the gate"}[kind])
+    elif kind == "notice":
+        progress.say(str(event["message"]))
+
+
+def _report(state: "StateDir", outcome: "RoundOutcome", *, as_json: bool) -> None:
+    from mmd.promotion.outcome import read_verdict
+    from mmd.training.plan import round_folder
+
+    if as_json:
+        verdict = read_verdict(round_folder(state, outcome.round))
+        print(json.dumps({**msgspec.to_builtins(outcome), "verdict": msgspec.to_builtins(verdict)}, indent=2))
+    elif outcome.outcome == "promoted":
+        print(f"{outcome.reason} Generation {outcome.generation} serves now.")
+    elif outcome.outcome == "rejected":
+        print(f"{outcome.reason} The serving model stays.")
+    if outcome.outcome in ("failed", "abandoned"):
+        raise TrainingFailed(f"Round {outcome.round} was {outcome.outcome}: {outcome.reason}")
