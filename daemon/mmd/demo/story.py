@@ -160,7 +160,7 @@ class Demonstration:
         """Return the generation that the predictor answers with; asking it is what makes it look."""
         with SampleStore(self.state.samples_db) as store:
             inputs, _ = store.load(store.holdout_ids()[:1])
-        return predictor.predict(inputs)[0].generation
+        return predictor.predict(inputs).generation
 
     def _compare(self, verdict: dict[str, Any]) -> tuple[AccuracyRow, ...]:
         self._say("For comparison: the same samples, learned from labels alone, and the Mentor itself.")

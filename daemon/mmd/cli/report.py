@@ -1,0 +1,33 @@
+"""`mmd report`: what was learned, as one HTML file."""
+
+from pathlib import Path
+
+import click
+
+from mmd.cli.main import Session, pass_session
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="Where the page goes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON instead of writing the page.")
+@pass_session
+def report(session: Session, out: Path, as_json: bool) -> None:
+    """Write a page with the losses, the confusions and the timeline of this board."""
+    import msgspec
+
+    from mmd.report.collect import collect
+
+    data = collect(session.initialised_state(), title="What this board learned")
+    if as_json:
+        click.echo(msgspec.json.encode(data).decode())
+        return
+    from mmd.report.render import write_report
+
+    write_report(data, out.absolute())
+    click.echo(f"The report is in {out}.")

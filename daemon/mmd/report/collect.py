@@ -1,0 +1,138 @@
+"""What is in the state folder that the owner would want to see? Gathers it; changes nothing."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmd.artifact.load import read_set
+from mmd.conditions.sense import CONDITIONS
+from mmd.layout import StateDir
+from mmd.promotion.models import ModelEntry, ModelStore
+from mmd.promotion.outcome import read_outcome, read_verdict
+from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, ReportData, Round, Span
+from mmd.samples.store import SampleStore
+from mmd.supervisor.history import History, open_history
+from mmd.training.losses import LossLine, read_losses
+from mmd.training.plan import round_folder, round_numbers
+
+MOST_ROUNDS = 10
+MOST_POINTS = 400
+"""Per curve; a screen shows no more."""
+
+
+def collect(
+    state: StateDir, *, title: str, comparison: Sequence[AccuracyRow] = (), since: float = 0.0, now: float | None = None
+) -> ReportData:
+    """Gather the newest rounds, and states and conditions from `since` (seconds since 1970) on.
+
+    Without a `comparison` the serving models of all generations are compared.
+    """
+    created = time.time() if now is None else now
+    models = ModelStore(state).list()
+    history = open_history(state.history_db)
+    spans: tuple[Span, ...] = ()
+    tracks: tuple[ConditionTrack, ...] = ()
+    if history is not None:
+        with history:
+            spans, tracks = _spans(history, since, created), _tracks(history, since)
+    return ReportData(
+        title=title,
+        created=created,
+        classes=read_set(state.artifact_set).manifest.classes,
+        facts=_facts(state, models),
+        comparison=tuple(comparison) or _generations_compared(models),
+        rounds=tuple(_round(state, number) for number in reversed(round_numbers(state)[-MOST_ROUNDS:])),
+        spans=spans,
+        conditions=tracks,
+    )
+
+
+def _facts(state: StateDir, models: Sequence[ModelEntry]) -> tuple[tuple[str, str], ...]:
+    with SampleStore(state.samples_db) as store:
+        counts = store.counts()
+    serving = next((entry for entry in models if entry.serves), None)
+    return (
+        ("Samples", f"{counts.total}: {counts.labelled} labelled, {counts.unlabelled} not"),
+        ("Held out", f"{counts.holdout}, never trained on"),
+        ("New since the last round", str(counts.new)),
+        ("Serving model", f"generation {serving.generation}, {serving.phase}" if serving else "none verifies"),
+        ("Rounds", str(len(round_numbers(state)))),
+    )
+
+
+def _generations_compared(models: Sequence[ModelEntry]) -> tuple[AccuracyRow, ...]:
+    """Return what each generation scored at its gate, with the model before the first of them."""
+    rows: list[AccuracyRow] = []
+    for entry in models:
+        verdict = entry.card.verdict if entry.card else None
+        if verdict is None:
+            continue
+        if not rows:
+            before = f"Generation {verdict.generation_before}"
+            rows.append(AccuracyRow(before, verdict.holdout_right_before, verdict.holdout_total))
+        rows.append(AccuracyRow(f"Generation {entry.generation}", verdict.holdout_right_after, verdict.holdout_total))
+    return tuple(rows)
+
+
+def _round(state: StateDir, number: int) -> Round:
+    folder = round_folder(state, number)
+    outcome, verdict = read_outcome(folder), read_verdict(folder)
+    return Round(
+        number=number,
+        outcome=f"{outcome.outcome.capitalize()}. {outcome.reason}" if outcome else "Still open.",
+        curves=_curves(folder),
+        confusion_before=verdict.confusion_before if verdict else None,
+        confusion_after=verdict.confusion_after if verdict else None,
+    )
+
+
+def _curves(folder: Path) -> tuple[LossCurve, ...]:
+    """Return the weighted total and the plain terms, averaged down to what a screen can show."""
+    lines = read_losses(folder)
+    if not lines:
+        return ()
+    width = -(-len(lines) // MOST_POINTS)
+    groups = [lines[start : start + width] for start in range(0, len(lines), width)]
+    steps = tuple(group[-1].step for group in groups)
+
+    def curve(name: str, values: Sequence[Sequence[float]]) -> LossCurve:
+        return LossCurve(name, steps, tuple(sum(group) / len(group) for group in values))
+
+    return (
+        curve("total", [[line.loss for line in group] for group in groups]),
+        curve("labels", [[line.label for line in group] for group in groups]),
+        curve("soft targets", [[line.soft for line in group] for group in groups]),
+        *(curve(name, values) for name, values in _hint_values(groups)),
+    )
+
+
+def _hint_values(groups: Sequence[Sequence[LossLine]]) -> list[tuple[str, list[list[float]]]]:
+    hints = len(groups[0][0].hints)
+    return [
+        (f"hint {index}" if hints > 1 else "hint", [[line.hints[index] for line in group] for group in groups])
+        for index in range(hints)
+    ]
+
+
+def _spans(history: History, since: float, now: float) -> tuple[Span, ...]:
+    changes = history.states(since)
+    ends = [change.at for change in changes[1:]] + [now]
+    return tuple(
+        Span(change.state, change.at, end, ", ".join(change.reasons))
+        for change, end in zip(changes, ends, strict=True)
+        if change.state != "stopped"
+    )
+
+
+def _tracks(history: History, since: float) -> tuple[ConditionTrack, ...]:
+    samples = history.conditions(since)
+    times = tuple(sample.at for sample in samples)
+    return tuple(
+        ConditionTrack(name, kind.unit, times, tuple(_number(sample.readings.get(name)) for sample in samples))
+        for name, kind in CONDITIONS.items()
+        if samples
+    )
+
+
+def _number(reading: float | bool | None) -> float | None:
+    return None if reading is None else float(reading)
