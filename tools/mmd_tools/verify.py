@@ -21,6 +21,9 @@ NEWEST_IR = 10
 NEWEST_OPSET = 21
 _BATCH = 6
 
+Way = tuple[str, Literal["fused", "cached"]]
+"""An engine and the variant of the step that it runs."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -122,7 +125,7 @@ def _engine_checks(artifact_set: ArtifactSet, seed: int) -> Iterator[Check]:
     from mmd_tools.fuse.gradients import training_build_is_installed
 
     batch, weights = _random_batch(artifact_set, seed)
-    ways: list[tuple[str, Literal["fused", "cached"]]] = [("portable", "fused"), ("portable", "cached")]
+    ways: list[Way] = [("portable", "fused"), ("portable", "cached")]
     if training_build_is_installed():
         ways += [("ort_training", "fused"), ("ort_training", "cached")]
     results = {}
@@ -130,11 +133,12 @@ def _engine_checks(artifact_set: ArtifactSet, seed: int) -> Iterator[Check]:
         engine = open_engine(artifact_set, name=name, variant=variant)
         fed = batch if variant == "cached" else Batch(inputs=batch.inputs, labels=batch.labels)
         results[name, variant] = engine.gradients(fed, weights)
-    for ours, theirs in [
+    pairs: list[tuple[Way, Way]] = [
         (("portable", "cached"), ("portable", "fused")),
         (("ort_training", "fused"), ("portable", "fused")),
         (("ort_training", "cached"), ("portable", "cached")),
-    ]:
+    ]
+    for ours, theirs in pairs:
         if ours in results:
             yield _agreement(f"{' '.join(ours)} and {' '.join(theirs)} agree", results[ours], results[theirs])
     if not training_build_is_installed():

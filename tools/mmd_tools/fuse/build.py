@@ -9,13 +9,14 @@ from pathlib import Path
 import onnx
 
 from mmd.durable import install_folder, make_folder, remove_folder
-from mmd.errors import UsageError
+from mmd.errors import ArtifactRefused, UsageError
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.anchor import read_anchor
 from mmd_tools.fuse.gradients import training_files
 from mmd_tools.fuse.graphs import forward_graph, mentor_model, mentor_outputs, reserve_names
 from mmd_tools.fuse.network import Network, read_network, renamed
 from mmd_tools.fuse.probes import Probe, resolve_probe
+from mmd_tools.fuse.rewrite import Unfit
 from mmd_tools.fuse.write import SetContent, write_set
 from mmd_tools.recipe import Recipe, check_recipe
 
@@ -118,10 +119,13 @@ def _build(pair: Pair, recipe: Recipe, report: Report) -> SetContent:
     from mmd_tools.lowering import lower
 
     mentor, mentee, probes = pair.mentor, pair.mentee, pair.probes
-    forward = {
-        is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed)
-        for is_cached in (False, True)
-    }
+    try:
+        forward = {
+            is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed)
+            for is_cached in (False, True)
+        }
+    except Unfit as error:
+        raise ArtifactRefused(f"The mentee {mentee.source} cannot be trained: {error}") from error
     report("building the gradients")
     fused = training_files(forward[False], recipe.optimizer)
     cached = training_files(forward[True], recipe.optimizer)

@@ -2,10 +2,11 @@
 
 import contextlib
 import importlib
+import importlib.machinery
+import importlib.util
 import os
 import sys
 import tempfile
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx
 
 from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import UsageError
+from mmd_tools.fuse import edit
 from mmd_tools.fuse.graphs import ForwardGraph
 from mmd_tools.lowering.optimizer import set_optimizer_attributes
 
@@ -66,7 +68,16 @@ def training_files(forward: ForwardGraph, optimizer: OptimizerSpec) -> TrainingF
         read = {name: onnx.load(Path(folder) / f"{name}_model.onnx") for name in ("training", "eval", "optimizer")}
         checkpoint = (Path(folder) / "checkpoint").read_bytes()
     set_optimizer_attributes(read["optimizer"], optimizer)
+    _name_outputs(read["optimizer"])
     return TrainingFiles(read["training"], read["eval"], read["optimizer"], checkpoint)
+
+
+def _name_outputs(model: onnx.ModelProto) -> None:
+    """Drop the counter from the names that the tools made up: the same networks shall give the same bytes."""
+    for node in model.graph.node:
+        node.name = node.op_type
+    new_names = {value.name: "updated" for value in model.graph.output}
+    edit.rename(model, new_names)
 
 
 @contextlib.contextmanager
@@ -76,8 +87,9 @@ def _training_package() -> Iterator[tuple[Any, Any]]:
 
     name = "onnxruntime.training"
     if name not in sys.modules:
-        bare = types.ModuleType(name)
-        bare.__path__ = [str(Path(onnxruntime.__file__).parent / "training")]
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(onnxruntime.__file__).parent / "training")]
+        bare = importlib.util.module_from_spec(spec)
         sys.modules[name] = bare
     with _silenced_standard_error():
         yield importlib.import_module(f"{name}.artifacts"), importlib.import_module(f"{name}.onnxblock")

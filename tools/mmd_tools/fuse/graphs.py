@@ -10,6 +10,7 @@ from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.losses import HINT_LOSSES, Nodes, label_loss, soft_loss
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
+from mmd_tools.fuse.pooling import trained_form
 from mmd_tools.fuse.probes import Probe, compared
 
 MENTOR_PREFIX = "mentor/"
@@ -72,7 +73,9 @@ def forward_graph(
     """Build the graph from inputs to losses. Without a Mentor the soft loss is 0 and there are no hints."""
     graph = onnx.GraphProto(name="cached" if is_cached else "fused")
     graph.input.extend(_inputs(mentee, len(probes)))
-    graph.node.extend(mentee.model.graph.node)
+    pooled = Nodes()
+    graph.node.extend(trained_form(mentee, pooled))
+    graph.initializer.extend(pooled.initializers)
     graph.initializer.extend(mentee.model.graph.initializer)
     if mentor is not None and is_cached:
         graph.input.extend(

@@ -7,6 +7,7 @@ import numpy as np
 from mmd.errors import UsageError
 from mmd_tools.fuse.losses import CHANNEL_FREE, Nodes
 from mmd_tools.fuse.network import Network
+from mmd_tools.fuse.pooling import Window, average
 from mmd_tools.recipe import ProbeRecipe, nearest
 
 Shape = tuple[int, ...]
@@ -79,17 +80,16 @@ def _same_map(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:
     """Pool the larger side down; where no whole window fits, resample the Mentor's, which needs no gradient."""
     (h, w), (mentor_h, mentor_w) = probe.mentee_shape[1:], probe.mentor_shape[1:]
     if mentor_h % h == 0 and mentor_w % w == 0:
-        return probe.mentee, _pool(nodes, mentor, mentor_h // h, mentor_w // w)
+        size = [mentor_h // h, mentor_w // w]
+        return probe.mentee, nodes.add("AveragePool", [mentor], kernel_shape=size, strides=size)
     if h % mentor_h == 0 and w % mentor_w == 0:
-        return _pool(nodes, probe.mentee, h // mentor_h, w // mentor_w), mentor
+        window = Window((h // mentor_h, w // mentor_w), (h // mentor_h, w // mentor_w), (0, 0, 0, 0), False)
+        after = (probe.mentee_shape[0], mentor_h, mentor_w)
+        return average(nodes, probe.mentee, probe.mentee_shape, after, window), mentor
     batch = nodes.add("Shape", [mentor], start=0, end=1)
     rest = nodes.constant([probe.mentor_shape[0], h, w], np.int64)
     sizes = nodes.add("Concat", [batch, rest], axis=0)
     return probe.mentee, nodes.add("Resize", [mentor, "", "", sizes], mode="linear")
-
-
-def _pool(nodes: Nodes, name: str, height: int, width: int) -> str:
-    return nodes.add("AveragePool", [name], kernel_shape=[height, width], strides=[height, width])
 
 
 def projector_start(probe: Probe, seed: int) -> np.ndarray:

@@ -9,6 +9,10 @@ from onnx import helper, numpy_helper
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
 
+_TWO_BATCHES = (7, 11)
+_SHAPE_ENTRIES = 64
+"""A constant with more entries is a weight, not a shape."""
+
 
 class Unfit(Exception):
     """The network cannot be brought to the form; the message says which node or tensor, and what would help."""
@@ -126,14 +130,55 @@ def _free_reshapes(model: onnx.ModelProto, fixed_batch: int) -> None:
 
 
 def infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with every shape that can be known. Raises `Unfit` on a contradiction."""
+    """Write down every shape that can be known, and return the model. Raises `Unfit` on a contradiction.
+
+    The shapes are inferred for two batch sizes: what stays the same is static, what follows the batch is the batch.
+    A symbol would get lost in the arithmetic that exporters put before Reshape.
+    """
+    found = [_inferred(model, batch) for batch in _TWO_BATCHES]
+    values = []
+    for name, value in found[0].items():
+        dims = _merged(edit.dimensions(value), edit.dimensions(found[1].get(name, value)))
+        values.append(helper.make_tensor_value_info(name, value.type.tensor_type.elem_type, dims))
+    output = model.graph.output[0].name
     del model.graph.value_info[:]
-    _name_output(model, model.graph.output[0].name)
+    del model.graph.output[:]
+    model.graph.value_info.extend(value for value in values if value.name != output)
+    model.graph.output.extend(value for value in values if value.name == output)
+    if not model.graph.output:
+        raise Unfit(f"the shape of its output {output} cannot be known.")
+    return model
+
+
+def _inferred(model: onnx.ModelProto, batch: int) -> dict[str, onnx.ValueInfoProto]:
+    """Infer the shapes for one batch size, without carrying the weights along."""
+    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    skeleton.graph.name = model.graph.name
+    skeleton.graph.node.extend(model.graph.node)
+    skeleton.graph.input.extend(model.graph.input)
+    skeleton.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) > _SHAPE_ENTRIES:
+            skeleton.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            skeleton.graph.initializer.append(tensor)
+    output = model.graph.output[0]
+    skeleton.graph.output.append(helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, None))
     try:
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())
-        raise Unfit(f"its shapes contradict each other: {reason}.") from error
+        raise Unfit(f"its shapes contradict each other: {' '.join(str(error).split())}.") from error
+    return {value.name: value for value in [*inferred.graph.value_info, *inferred.graph.output]}
+
+
+def _merged(first: tuple[int | str, ...] | None, second: tuple[int | str, ...] | None) -> list[int | str | None] | None:
+    if first is None or second is None or len(first) != len(second):
+        return None
+    merged: list[int | str | None] = []
+    for one, other in zip(first, second, strict=True):
+        is_batch = (one, other) == _TWO_BATCHES
+        merged.append(BATCH if is_batch else one if one == other and isinstance(one, int) else None)
+    return merged
 
 
 def settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -175,7 +220,7 @@ def _settle_reshapes(model: onnx.ModelProto) -> bool:
         if node.op_type != "Reshape" or node.input[1] in tensors or node.output[0] not in values:
             continue
         dims = edit.dimensions(values[node.output[0]])
-        if not dims or not all(isinstance(dim, int) for dim in dims[1:]):
+        if not dims or dims[0] != BATCH or not all(isinstance(dim, int) for dim in dims[1:]):
             continue
         target = np.array([-1, *dims[1:]], np.int64)
         node.input[1] = edit.add_constant(model, f"{node.output[0]}.shape", target)
@@ -340,8 +385,8 @@ def refuse_unknown_shapes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for name in node.output:
             dims = edit.dimensions(values[name]) if name in values else None
-            if name and (dims is None or any(not isinstance(dim, int) for dim in dims[1:])):
+            if name and (dims is None or any(not isinstance(dim, int) and dim != BATCH for dim in dims)):
                 raise Unfit(
-                    f"the shape of {name}, made by {edit.label(node)}, is {dims or 'unknown'}; "
+                    f"the shape of {name}, made by {edit.label(node)}, is {list(dims) if dims else 'unknown'}; "
                     "only the batch may be open: export it with fixed sizes."
                 )
