@@ -1,6 +1,6 @@
 """May training run now? One pure function that returns every reason against it; none means go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -72,7 +72,7 @@ def overridden(
     return [reason for reason in every if reason.code not in FORCED_OBEYS]
 
 
-def has_work(reasons: list[Reason]) -> bool:
+def has_work(reasons: Sequence[Reason]) -> bool:
     """Return whether training would start if only the board, the owner and the clock allowed it."""
     return not any(reason.kind is Kind.WORK for reason in reasons)
 

@@ -6,6 +6,7 @@ fine, so commits do not wait for the disk: SD cards wear out.
 
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ KEPT_SECONDS = 30 * 86400.0
 """Older conditions and states are dropped when the daemon starts."""
 _BUSY_SECONDS = 2.0
 _SCHEMA_VERSION = 1
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS states (at REAL NOT NULL, state TEXT NOT NULL, reasons TEXT NOT NULL,
@@ -222,6 +225,19 @@ class History:
                 f"The history {self._path} fails ({error}); is the disk full? "
                 "If not, remove the file: only the record of past decisions is lost."
             ) from error
+
+
+def open_to_write(path: Path) -> History:
+    """Open the history for the daemon; a damaged one is moved aside, for it must not keep the daemon from running."""
+    try:
+        return History(path)
+    except StoreDamaged as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        log.warning("%s It is moved to %s.", error, aside.name)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.replace(aside)
+        return History(path)
 
 
 def open_history(path: Path) -> History | None:

@@ -1,0 +1,364 @@
+"""What does `mmd run` do all day? Look at the board, decide, act, answer, and otherwise sleep."""
+
+import logging
+import os
+import selectors
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mmd.conditions import Conditions, Instant, sense
+from mmd.conditions.reading import system_clock
+from mmd.conditions.user_idle import InputActivity
+from mmd.config import Config
+from mmd.durable import make_folder
+from mmd.errors import MmdError, UsageError
+from mmd.layout import StateDir
+from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
+from mmd.supervisor.control import Answer, ControlServer
+from mmd.supervisor.history import open_to_write
+from mmd.supervisor.hold import held_since, hold, release
+from mmd.supervisor.inbox_watch import Inbox
+from mmd.supervisor.lock import DaemonLock
+from mmd.supervisor.notify import Notifier
+from mmd.supervisor.record import Recorder
+from mmd.supervisor.round_runner import RETRY_SECONDS, RoundRunner
+from mmd.supervisor.rounds import trainer_command
+from mmd.supervisor.stock import Stock
+from mmd.supervisor.trainer_process import TrainerProcess
+from mmd.supervisor.view import status_view, why_view
+
+RUNNING_POLL_SECONDS = 0.5
+"""While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
+_WATCHDOG_SHARE = 1 / 3
+_MOST_CHANGES_PER_LOOK = 4
+"""A change of state may change the reasons, and these the state: a round that ends leads to idle, or to waiting."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """The supervisor of one state folder. `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(
+        self,
+        state_dir: StateDir,
+        load: Callable[[], Config],
+        *,
+        config_file: Path | None = None,
+        notifier: Notifier | None = None,
+        clock: Callable[[], Instant] = system_clock,
+        command: Callable[[StateDir, int], list[str]] = trainer_command,
+        retry_seconds: tuple[float, ...] = RETRY_SECONDS,
+    ) -> None:
+        """`load` reads the configuration; it is called again on SIGHUP, and may raise `UsageError` then."""
+        self._state_dir = state_dir
+        self._load = load
+        self._config = load()
+        self._config_file = config_file
+        self._notifier = notifier or Notifier()
+        self._clock = clock
+        self._command = command
+        self._retry_seconds = retry_seconds
+        self._selector = selectors.DefaultSelector()
+        self._stock = Stock(state_dir)
+        self._mode = Mode.AUTO
+        self._forced_after: float | None = None
+        self._tracker = Tracker()
+        self._activity: InputActivity | None = None
+        self._reasons: list[Reason] = []
+        self._problems: tuple[str, ...] = ()
+        self._logged: tuple[Any, ...] = ()
+        self._inbox: Inbox | None = None
+        self._listened: TrainerProcess | None = None
+        self._is_stopping = False
+        self._is_reload_due = False
+        self._next_look = 0.0
+
+    def run(self) -> None:
+        """Hold the state folder until told to stop. Raises `UsageError` when another process holds it."""
+        make_folder(self._state_dir.root)
+        with DaemonLock(self._state_dir.lock_file):
+            wake = self._catch_signals()
+            now = self._clock()
+            self._recorder = Recorder(open_to_write(self._state_dir.history_db), now)
+            self._runner = RoundRunner(
+                self._state_dir, self._recorder, now=now, command=self._command, retry_seconds=self._retry_seconds
+            )
+            control = ControlServer(self._state_dir.control_socket, self._selector, self._answer)
+            try:
+                self._look()
+                self._notifier.ready(self._summary())
+                while not self._is_stopping:
+                    self._wait()
+                self._notifier.stopping()
+            finally:
+                control.close()
+                self._leave(wake)
+
+    # The loop.
+
+    def _wait(self) -> None:
+        """Sleep until something happens or the next look is due."""
+        if self._is_reload_due:
+            self._reload()
+        now = self._clock().monotonic
+        for key, _ in self._selector.select(max(0.0, self._next_look - now)):
+            key.data()
+        if not self._is_stopping and self._clock().monotonic >= self._next_look:
+            self._look()
+
+    def _look(self) -> Conditions:
+        """Look at the board once, decide, and act."""
+        now = self._clock()
+        config = self._config
+        conditions, self._activity = sense(
+            Path(config.daemon.sys_root), self._state_dir.root, now=now, activity=self._activity
+        )
+        self._tracker = look(self._tracker, conditions, config.conditions)
+        for _ in range(_MOST_CHANGES_PER_LOOK):
+            state_before = self._runner.state
+            self._decide(conditions, now)
+            self._runner.look(self._reasons, config, now)
+            if self._runner.state is state_before:
+                break
+        self._follow_trainer()
+        self._follow_inbox()
+        self._note(conditions, now)
+        self._notifier.alive()
+        self._next_look = now.monotonic + self._poll_seconds()
+        return conditions
+
+    def _decide(self, conditions: Conditions, now: Instant) -> None:
+        if self._mode is Mode.FORCED and self._is_forced_round_over():
+            self._mode = Mode.AUTO
+        self._reasons = decide(conditions, self._facts(), self._config, tracker=self._tracker, mode=self._mode, now=now)
+        self._tracker = remember(self._tracker, self._reasons, now)
+
+    def _facts(self) -> Facts:
+        counts = self._stock.counts()
+        runner = self._runner
+        return Facts(
+            is_running=runner.is_running,
+            has_artifact_set=self._state_dir.is_initialised,
+            is_round_open=runner.progress is not None,
+            trainable=counts.trainable,
+            new=counts.new,
+            has_trained=runner.has_trained,
+            held_since=held_since(self._state_dir),
+            round_ended=runner.round_ended,
+            failed_rounds=runner.failed_rounds,
+            retry_at=runner.retry_at,
+            failure=runner.failure,
+        )
+
+    def _poll_seconds(self) -> float:
+        seconds: float = self._config.daemon.poll_seconds
+        if self._runner.is_running or self._runner.trainer is not None:
+            seconds = min(seconds, RUNNING_POLL_SECONDS)
+        if self._notifier.watchdog_seconds is not None:
+            seconds = min(seconds, self._notifier.watchdog_seconds * _WATCHDOG_SHARE)
+        return seconds
+
+    def _look_soon(self) -> None:
+        self._next_look = 0.0
+
+    # The trainer and the inbox.
+
+    def _follow_trainer(self) -> None:
+        """Listen to the trainer of the moment."""
+        trainer = self._runner.trainer
+        if trainer is self._listened:
+            return
+        self._forget_trainer()
+        if trainer is not None:
+            self._selector.register(trainer.fileno(), selectors.EVENT_READ, self._read_trainer)
+            self._listened_fileno = trainer.fileno()
+        self._listened = trainer
+
+    def _forget_trainer(self) -> None:
+        if self._listened is not None and self._listened_fileno in self._selector.get_map():
+            self._selector.unregister(self._listened_fileno)
+
+    def _read_trainer(self) -> None:
+        if self._runner.read_output(self._clock()):
+            self._look_soon()
+        if self._listened is not None and self._listened.has_ended_output:
+            self._forget_trainer()
+
+    def _follow_inbox(self) -> None:
+        """Watch the inbox as long as the configuration says so and there is a store to fill."""
+        is_wanted = self._config.daemon.watch_inbox and self._state_dir.is_initialised
+        if is_wanted and self._inbox is None:
+            try:
+                self._inbox = Inbox(self._state_dir, self._config_file)
+            except OSError as error:
+                self._log_problem(f"cannot watch {self._state_dir.inbox}: {error.strerror}")
+                return
+            self._selector.register(self._inbox, selectors.EVENT_READ, self._inbox.take_notice)
+        elif not is_wanted and self._inbox is not None:
+            self._close_inbox()
+        if self._inbox is not None:
+            self._inbox.look()
+
+    def _close_inbox(self) -> None:
+        if self._inbox is not None:
+            self._selector.unregister(self._inbox)
+            self._inbox.close()
+            self._inbox = None
+
+    # What others see.
+
+    def _note(self, conditions: Conditions, now: Instant) -> None:
+        """Keep, log and announce what changed."""
+        runner = self._runner
+        progress = runner.progress
+        self._recorder.note(
+            runner.state,
+            self._reasons,
+            conditions,
+            round_number=None if progress is None else progress.number,
+            step=None if progress is None else progress.step,
+            now=now,
+        )
+        codes = tuple(reason.code.value for reason in self._reasons)
+        if (runner.state, codes, self._mode) != self._logged:
+            self._logged = (runner.state, codes, self._mode)
+            log.info("%s", self._summary())
+            self._notifier.status(self._summary())
+        for problem in set(conditions.problems()) - set(self._problems):
+            log.warning("%s; it is ignored", problem)
+        self._problems = conditions.problems()
+
+    def _summary(self) -> str:
+        """Say the state in one line: `state=suspended reason=on_battery round=3 step=412`."""
+        words = [f"state={self._runner.state}"]
+        if self._mode is not Mode.AUTO:
+            words.append(f"mode={self._mode}")
+        words += [f"reason={reason.code}" for reason in self._reasons]
+        if self._runner.progress is not None:
+            words += [f"round={self._runner.progress.number}", f"step={self._runner.progress.step}"]
+        return " ".join(words)
+
+    def _log_problem(self, problem: str) -> None:
+        if problem not in self._problems:
+            log.warning("%s", problem)
+
+    # Requests.
+
+    def _answer(self, request: dict[str, Any]) -> Answer:
+        """Answer one line from the control socket."""
+        requests: dict[str, Callable[[dict[str, Any]], Answer]] = {
+            "status": self._answer_status,
+            "why": self._answer_why,
+            "pause": self._answer_pause,
+            "resume": self._answer_resume,
+            "train": self._answer_train,
+        }
+        name = request.get("request")
+        if not isinstance(name, str) or name not in requests:
+            raise UsageError(
+                f"The daemon does not know the request {str(name)[:40]!r}; it knows {', '.join(requests)}."
+            )
+        return requests[name](request)
+
+    def _answer_status(self, request: dict[str, Any]) -> Answer:
+        conditions = self._look()
+        status = status_view(
+            self._state_dir,
+            self._config,
+            state=self._runner.state,
+            mode=self._mode,
+            reasons=self._reasons,
+            conditions=conditions,
+            counts=self._stock.counts(),
+            progress=self._runner.progress,
+            is_daemon=True,
+        )
+        return {"status": status}
+
+    def _answer_why(self, request: dict[str, Any]) -> Answer:
+        conditions = self._look()
+        ignored = overridden(
+            conditions,
+            self._facts(),
+            self._config,
+            tracker=self._tracker,
+            mode=self._mode,
+            now=self._clock(),
+        )
+        return {"why": why_view(self._runner.state, self._mode, self._reasons, ignored)}
+
+    def _answer_pause(self, request: dict[str, Any]) -> Answer:
+        was_held = hold(self._state_dir)
+        self._mode = Mode.AUTO
+        self._look()
+        return {"state": self._runner.state.value, "was_held": was_held}
+
+    def _answer_resume(self, request: dict[str, Any]) -> Answer:
+        was_held = release(self._state_dir)
+        self._look()
+        return {"state": self._runner.state.value, "was_held": was_held}
+
+    def _answer_train(self, request: dict[str, Any]) -> Answer:
+        """Begin a round now, if the policy allows; with `force`, whatever the policy says."""
+        if request.get("force"):
+            if not self._state_dir.is_initialised:
+                raise UsageError("No artifact set is installed; run `mmd init` first.")
+            if self._stock.counts().trainable == 0 and self._runner.progress is None:
+                raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
+            self._mode = Mode.FORCED
+            release(self._state_dir)
+            self._forced_after = self._runner.round_ended
+        self._look()
+        return why_view(self._runner.state, self._mode, self._reasons, [])
+
+    def _is_forced_round_over(self) -> bool:
+        return self._runner.progress is None and self._runner.round_ended != self._forced_after
+
+    # Signals, reload, end.
+
+    def _catch_signals(self) -> tuple[int, int]:
+        """Turn signals into events of the selector."""
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._catch)
+        self._selector.register(read, selectors.EVENT_READ, lambda: os.read(read, 4096))
+        return read, write
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._is_stopping = True
+        elif number == signal.SIGHUP:
+            self._is_reload_due = True
+        self._look_soon()
+
+    def _reload(self) -> None:
+        """Read the configuration again; one that is refused changes nothing."""
+        self._is_reload_due = False
+        try:
+            self._config = self._load()
+        except MmdError as error:
+            log.warning("%s The configuration in force stays as it is.", error)
+            self._recorder.event("config_refused", str(error), self._clock())
+            return
+        log.info("configuration reloaded")
+        self._look_soon()
+
+    def _leave(self, wake: tuple[int, int]) -> None:
+        """Let the trainer write its checkpoint, then put everything down."""
+        self._close_inbox()
+        self._forget_trainer()
+        self._runner.stop(self._clock)
+        self._recorder.stop(self._clock())
+        log.info("stopped")
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        for descriptor in wake:
+            os.close(descriptor)

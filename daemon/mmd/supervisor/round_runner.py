@@ -1,0 +1,368 @@
+"""How is a round carried from its first step to its verdict, through suspensions, crashes and restarts?
+
+The daemon tells the runner on every look which reasons hold; the runner starts, stops, resumes and buries trainers
+accordingly, and moves the one `State`. Reasons empty means go.
+"""
+
+import logging
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from mmd.conditions import Instant
+from mmd.config import Config
+from mmd.errors import MmdError, StoreDamaged
+from mmd.layout import StateDir
+from mmd.policy import Code, Reason
+from mmd.policy.decide import has_work
+from mmd.promotion.models import ModelStore
+from mmd.promotion.outcome import DONE_NAME, RoundOutcome, read_outcome, read_verdict
+from mmd.samples.store import SampleStore
+from mmd.supervisor.rounds import begin_round, finish_round, is_judged, open_round, trainer_command
+from mmd.supervisor.states import RUNNING, Event, State, transition
+from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
+from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
+
+RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0)
+"""How long to wait after the first, second, ... failure without progress; one more abandons the round."""
+LEAVE_SECONDS = 5.0
+"""A trainer that was asked to leave is killed after this."""
+STOP_SECONDS = 7.0
+"""The same when the daemon itself ends; systemd and users expect it gone within 10 s."""
+
+TrainerCommand = Callable[[StateDir, int], list[str]]
+log = logging.getLogger(__name__)
+
+
+class Rounds(Protocol):
+    """Who is told of rounds and failures: the history."""
+
+    def begin_round(self, number: int, now: Instant) -> None: ...
+    def end_round(self, outcome: RoundOutcome, verdict: dict[str, Any] | None) -> None: ...
+    def event(self, name: str, detail: str, now: Instant) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the open round is."""
+
+    number: int
+    step: int
+    steps: int
+    loss: float | None = None
+
+
+class RoundRunner:
+    """Owns the state and the one trainer process."""
+
+    def __init__(
+        self,
+        state_dir: StateDir,
+        rounds: Rounds,
+        *,
+        now: Instant,
+        command: TrainerCommand = trainer_command,
+        retry_seconds: Sequence[float] = RETRY_SECONDS,
+    ) -> None:
+        """Find the round that an earlier daemon left open, if any."""
+        self._state_dir = state_dir
+        self._rounds = rounds
+        self._command = command
+        self._retry_seconds = retry_seconds
+        self.state = State.IDLE
+        self.trainer: TrainerProcess | None = None
+        self.progress: Progress | None = None
+        self.retry_at: float | None = None
+        self.failure = ""
+        self.failed_rounds = 0
+        self.round_ended: float | None = None
+        self.has_trained = False
+        self._failures = 0
+        self._furthest_failed_step = -1
+        self._complaint = ""
+        self._is_evaluating = False
+        self._suspended_at = 0.0
+        self._leave_by: float | None = None
+        self._read_earlier_rounds(now)
+
+    @property
+    def is_running(self) -> bool:
+        return self.state in RUNNING
+
+    def look(self, reasons: Sequence[Reason], config: Config, now: Instant) -> None:
+        """Act on the present reasons: start, suspend, resume, or let be."""
+        self._bury_if_dead(now)
+        self._drop_if_closed_elsewhere(now)
+        if self.state in RUNNING:
+            if reasons:
+                self._suspend(now)
+        elif self.state is State.SUSPENDED:
+            self._look_while_suspended(reasons, config, now)
+        elif not reasons:
+            self._start(config, now)
+        elif self.state is State.IDLE and has_work(reasons):
+            self._move(Event.WORK_FOUND)
+        elif self.state is State.WAITING and not has_work(reasons):
+            self._move(Event.WORK_GONE)
+
+    def read_output(self, now: Instant) -> bool:
+        """Take in what the trainer said; return whether something changed that needs a new look."""
+        if self.trainer is None:
+            return False
+        before = self.state
+        for event in self.trainer.read_events():
+            self._take_event(event)
+        return self.trainer.has_ended_output or self.state is not before
+
+    def stop(self, clock: Callable[[], Instant]) -> None:
+        """Have the trainer write a checkpoint and leave; kill it when it does not."""
+        trainer = self.trainer
+        if trainer is None:
+            return
+        trainer.ask_to_leave()
+        deadline = time.monotonic() + STOP_SECONDS
+        while trainer.exit_status() is None and time.monotonic() < deadline:
+            trainer.read_events()  # a full pipe would keep it from leaving
+            try:
+                trainer.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        if trainer.exit_status() is None:
+            log.warning("the trainer did not leave within %g s and is killed", STOP_SECONDS)
+            trainer.kill()
+            trainer.wait(STOP_SECONDS)
+        self._bury_if_dead(clock())
+
+    # Suspension.
+
+    def _suspend(self, now: Instant) -> None:
+        assert self.trainer is not None
+        self.trainer.suspend()
+        self._suspended_at = now.monotonic
+        self._move(Event.SUSPENDED)
+
+    def _look_while_suspended(self, reasons: Sequence[Reason], config: Config, now: Instant) -> None:
+        trainer = self.trainer
+        if trainer is None:
+            if not reasons:
+                self._start(config, now)
+        elif trainer.was_asked_to_leave:
+            if self._leave_by is not None and now.monotonic >= self._leave_by:
+                log.warning("the trainer did not leave within %g s and is killed", LEAVE_SECONDS)
+                trainer.kill()
+                self._leave_by = None
+        elif not reasons:
+            trainer.go_on()
+            self._move(Event.STARTED)
+            if self._is_evaluating:
+                self._move(Event.EVALUATION_BEGAN)
+        elif self._must_leave(reasons, config, now):
+            trainer.ask_to_leave()
+            self._leave_by = now.monotonic + LEAVE_SECONDS
+
+    def _must_leave(self, reasons: Sequence[Reason], config: Config, now: Instant) -> bool:
+        """A stopped trainer keeps its memory: it leaves when the memory is wanted, or after the grace."""
+        is_memory_wanted = any(reason.code is Code.MEMORY_LOW for reason in reasons)
+        return is_memory_wanted or now.monotonic - self._suspended_at >= config.daemon.suspend_grace_seconds
+
+    # Starting.
+
+    def _start(self, config: Config, now: Instant) -> None:
+        """Begin a round or go on with the open one, in a new process."""
+        try:
+            number = open_round(self._state_dir)
+            if number is None:
+                with SampleStore(self._state_dir.samples_db) as store:
+                    number = begin_round(self._state_dir, config, store).number
+            else:
+                if self.state is not State.SUSPENDED:
+                    self._move(Event.ROUND_FOUND_OPEN)
+                if is_judged(self._state_dir, number):
+                    self._finish(number, now)
+                    return
+            progress = self._read_progress(number, now)
+            if progress is None:
+                return
+            command = self._command(self._state_dir, number)
+            self.trainer = TrainerProcess(command, memory_mib=config.daemon.trainer_memory_mib)
+        except (MmdError, OSError, sqlite3.Error) as error:
+            self._fail(str(error), now)
+            return
+        self._complaint = ""
+        self._is_evaluating = False
+        self._leave_by = None
+        self.retry_at = None
+        self.progress = progress
+        self._rounds.begin_round(number, now)
+        self._move(Event.STARTED)
+
+    def _read_progress(self, number: int, now: Instant) -> Progress | None:
+        """Return how far the round on disk is; without a plan that can be read it is abandoned: `None`."""
+        folder = round_folder(self._state_dir, number)
+        try:
+            plan = read_plan(folder)
+        except StoreDamaged as error:
+            self._abandon(number, str(error), now)
+            return None
+        earlier = read_progress(folder, plan)
+        return Progress(number, earlier.step, plan.steps, earlier.loss)
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "step" and self.progress is not None:
+            try:
+                self.progress = Progress(
+                    self.progress.number, int(event["step"]), int(event["steps"]), float(event["loss"])
+                )
+            except (KeyError, TypeError, ValueError):
+                log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
+        elif kind == "evaluating":
+            self._is_evaluating = True
+            self._move(Event.EVALUATION_BEGAN)
+        elif kind == "failed":
+            self._complaint = str(event.get("message", ""))
+
+    # Ending.
+
+    def _bury_if_dead(self, now: Instant) -> None:
+        """Draw the conclusion from a trainer that ended: a verdict, a checkpoint, or a failure."""
+        trainer = self.trainer
+        if trainer is None or (status := trainer.exit_status()) is None:
+            return
+        for event in trainer.read_events():
+            self._take_event(event)
+        trainer.close()
+        self.trainer = None
+        number = self.progress.number if self.progress is not None else 0
+        if (round_folder(self._state_dir, number) / DONE_NAME).exists():
+            self._end_round(number, now)
+            return
+        try:
+            if is_judged(self._state_dir, number):
+                self._finish(number, now)
+            elif trainer.was_asked_to_leave and not self._complaint:
+                self._move(Event.TRAINER_LOST)
+            else:
+                self._fail(self._complaint or f"{describe_exit(status)}.", now)
+        except (MmdError, OSError, sqlite3.Error) as error:
+            self._fail(str(error), now)
+
+    def _finish(self, number: int, now: Instant) -> None:
+        """Act on the verdict; a crash in the middle is finished by the next start."""
+        with SampleStore(self._state_dir.samples_db) as store:
+            finish_round(self._state_dir, number, store)
+        self._end_round(number, now)
+
+    def _end_round(self, number: int, now: Instant) -> None:
+        folder = round_folder(self._state_dir, number)
+        outcome = read_outcome(folder)
+        if outcome is not None:
+            self._rounds.end_round(outcome, _verdict_figures(self._state_dir, number))
+            log.info("round=%d outcome=%s %s", number, outcome.outcome, outcome.reason)
+            is_failure = outcome.outcome in ("failed", "abandoned")
+            self.failed_rounds = self.failed_rounds + 1 if is_failure else 0
+        self.progress = None
+        self.retry_at = None
+        self._failures, self._furthest_failed_step = 0, -1
+        self.round_ended = now.monotonic
+        self.has_trained = True
+        self._move(Event.ROUND_ENDED)
+
+    def _fail(self, message: str, now: Instant) -> None:
+        """Wait a while after a failure; give the round up after too many of them without progress."""
+        step = self.progress.step if self.progress is not None else 0
+        if step > self._furthest_failed_step >= 0:
+            self._failures = 0
+        self._furthest_failed_step = max(step, self._furthest_failed_step)
+        self._failures += 1
+        self.failure = message
+        number = open_round(self._state_dir)
+        log.warning("the trainer failed (%d): %s", self._failures, message)
+        self._rounds.event("trainer_failed", message, now)
+        if self.state in RUNNING:
+            self._move(Event.TRAINER_LOST)
+        elif number is not None and self.state is not State.SUSPENDED:
+            self._move(Event.ROUND_FOUND_OPEN)
+        if self._failures > len(self._retry_seconds) and number is not None:
+            self._abandon(number, message, now)
+            return
+        wait = self._retry_seconds[min(self._failures, len(self._retry_seconds)) - 1]
+        self.retry_at = now.monotonic + wait
+
+    def _abandon(self, number: int, message: str, now: Instant) -> None:
+        """Close the round without a verdict; its samples are no longer new, or the next one would fail the same way."""
+        reason = message
+        if self._failures > 1:
+            reason = f"The trainer failed {self._failures} times without progress; the last time: {message}"
+        try:
+            ModelStore(self._state_dir).close_round(number, "abandoned", reason)
+        except OSError as error:
+            self.retry_at = now.monotonic + self._retry_seconds[-1]
+            log.warning("cannot close round %d: %s", number, error)
+            return
+        try:
+            plan = read_plan(round_folder(self._state_dir, number))
+            with SampleStore(self._state_dir.samples_db) as store:
+                store.mark_seen(number, plan.sample_ids)
+        except MmdError as error:
+            log.warning("%s", error)
+        self._end_round(number, now)
+
+    def _drop_if_closed_elsewhere(self, now: Instant) -> None:
+        """End at once when another command closed the round: `mmd forget` took a sample of it."""
+        number = self.progress.number if self.progress is not None else None
+        if number is None or not (round_folder(self._state_dir, number) / DONE_NAME).exists():
+            return
+        if self.trainer is not None:
+            self.trainer.kill()
+            self.trainer.wait(LEAVE_SECONDS)
+            self._bury_if_dead(now)
+        else:
+            self._end_round(number, now)
+
+    def _move(self, event: Event) -> None:
+        self.state = transition(self.state, event)
+
+    # What an earlier daemon left.
+
+    def _read_earlier_rounds(self, now: Instant) -> None:
+        outcomes = []
+        for number in round_numbers(self._state_dir):
+            outcome = read_outcome(round_folder(self._state_dir, number))
+            if outcome is not None:
+                outcomes.append(outcome)
+        self.has_trained = bool(outcomes)
+        if outcomes:
+            # A clock that jumped back would make the last round end in the future.
+            ago = max(0.0, now.wall - outcomes[-1].finished)
+            self.round_ended = now.monotonic - ago
+        for outcome in reversed(outcomes):
+            if outcome.outcome not in ("failed", "abandoned"):
+                break
+            self.failed_rounds += 1
+        open_number = open_round(self._state_dir)
+        if open_number is not None:
+            self._take_up(open_number, now)
+
+    def _take_up(self, number: int, now: Instant) -> None:
+        self._move(Event.ROUND_FOUND_OPEN)
+        try:
+            if is_judged(self._state_dir, number):
+                self._finish(number, now)
+            else:
+                self.progress = self._read_progress(number, now)
+        except (MmdError, OSError, sqlite3.Error) as error:
+            self._fail(str(error), now)
+
+
+def _verdict_figures(state_dir: StateDir, number: int) -> dict[str, Any] | None:
+    try:
+        verdict = read_verdict(round_folder(state_dir, number))
+    except StoreDamaged:
+        return None
+    return None if verdict is None else msgspec.to_builtins(verdict)

@@ -1,0 +1,59 @@
+"""How many samples are there? Asked every second, so the store is only opened again after it changed."""
+
+import logging
+from pathlib import Path
+
+from mmd.errors import MmdError
+from mmd.layout import StateDir
+from mmd.samples.records import SampleCounts
+from mmd.samples.store import SampleStore
+
+NO_SAMPLES = SampleCounts(total=0, labelled=0, unlabelled=0, holdout=0, new=0, bytes=0)
+
+_Signature = tuple[tuple[int, int, int] | None, ...]
+log = logging.getLogger(__name__)
+
+
+class Stock:
+    """The counts of one sample store, kept until its files change."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._path = state.samples_db
+        self._signature: _Signature | None = None
+        self._counts = NO_SAMPLES
+
+    def counts(self) -> SampleCounts:
+        """Return the present counts; the last known ones while the store cannot be read."""
+        signature = self._current_signature()
+        if signature != self._signature:
+            self._signature = signature
+            try:
+                self._counts = count_samples(self._path)
+            except MmdError as error:
+                log.warning("%s", error)
+                self._signature = None if _is_passing(error) else signature
+        return self._counts
+
+    def _current_signature(self) -> _Signature:
+        return tuple(_stamp(path) for path in (self._path, self._path.with_name(self._path.name + "-wal")))
+
+
+def count_samples(path: Path) -> SampleCounts:
+    """Return the counts of the store at `path`, zeros when there is none."""
+    if not path.exists():
+        return NO_SAMPLES
+    with SampleStore(path) as store:
+        return store.counts()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_passing(error: MmdError) -> bool:
+    """Return whether the store may answer the next time without having changed: it was only busy."""
+    return type(error) is MmdError

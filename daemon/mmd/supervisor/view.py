@@ -1,0 +1,188 @@
+"""What do `mmd status` and `mmd why` say? The answers as plain data, from a running daemon or without one."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmd.artifact.card import generation_folder, linked_generation, read_card
+from mmd.conditions import Conditions, Reading, sense
+from mmd.conditions.reading import system_clock
+from mmd.conditions.sense import CONDITIONS
+from mmd.config import Config
+from mmd.errors import StoreDamaged
+from mmd.layout import StateDir
+from mmd.policy import Facts, Mode, Reason, Tracker, decide, look
+from mmd.policy.decide import has_work
+from mmd.policy.levels import standing
+from mmd.promotion.outcome import read_outcome, read_verdict
+from mmd.samples.records import SampleCounts
+from mmd.supervisor.hold import held_since
+from mmd.supervisor.round_runner import Progress
+from mmd.supervisor.rounds import open_round
+from mmd.supervisor.states import State
+from mmd.supervisor.stock import count_samples
+from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
+
+Json = dict[str, Any]
+
+
+def status_view(
+    state_dir: StateDir,
+    config: Config,
+    *,
+    state: State,
+    mode: Mode,
+    reasons: Sequence[Reason],
+    conditions: Conditions,
+    counts: SampleCounts,
+    progress: Progress | None,
+    is_daemon: bool,
+) -> Json:
+    """Return everything that `mmd status --json` prints."""
+    return {
+        "state": state.value,
+        "mode": mode.value,
+        "reasons": reasons_view(reasons),
+        "conditions": conditions_view(conditions, config),
+        "samples": {
+            "total": counts.total,
+            "labelled": counts.labelled,
+            "unlabelled": counts.unlabelled,
+            "holdout": counts.holdout,
+            "new": counts.new,
+            "bytes": counts.bytes,
+        },
+        "round": None if progress is None else _progress_view(progress),
+        "model": model_view(state_dir, now=conditions.at.wall),
+        "verdict": verdict_view(state_dir),
+        "engine": "portable" if config.training.engine == "auto" else config.training.engine,
+        "daemon": {"pid": os.getpid(), "rss_bytes": resident_bytes()} if is_daemon else None,
+    }
+
+
+def why_view(state: State, mode: Mode, reasons: Sequence[Reason], overridden: Sequence[Reason]) -> Json:
+    """Return everything that `mmd why --json` prints, but for `daemon`."""
+    return {
+        "state": state.value,
+        "mode": mode.value,
+        "reasons": reasons_view(reasons),
+        "overridden": reasons_view(overridden),
+    }
+
+
+def reasons_view(reasons: Sequence[Reason]) -> list[Json]:
+    return [
+        {
+            "code": reason.code.value,
+            "message": reason.message,
+            "since": round(reason.since, 3),
+            "clears_when": reason.clears_when,
+        }
+        for reason in reasons
+    ]
+
+
+def conditions_view(conditions: Conditions, config: Config) -> Json:
+    """Return each condition with its reading and its limits."""
+    view: Json = {}
+    for name, kind in CONDITIONS.items():
+        reading: Reading[Any] = conditions.reading(name)
+        stands = standing(name, conditions, config.conditions)
+        value = reading.value
+        view[name] = {
+            "value": round(value, 1) if isinstance(value, float) else value,
+            "unit": kind.unit,
+            "detail": reading.detail,
+            "start": stands.start,
+            "stop": stands.stop,
+            "dwell_seconds": stands.dwell_seconds,
+            "meets_start": stands.meets_start,
+            "meets_stop": stands.meets_stop,
+            "problems": list(reading.problems),
+        }
+    return view
+
+
+def _progress_view(progress: Progress) -> Json:
+    return {"number": progress.number, "step": progress.step, "steps": progress.steps, "loss": progress.loss}
+
+
+def model_view(state_dir: StateDir, *, now: float) -> Json | None:
+    """Return the model that `current` names, from its card; `None` when there is none that can be read."""
+    generation = linked_generation(state_dir.models)
+    if generation is None:
+        return None
+    try:
+        card = read_card(generation_folder(state_dir.models, generation))
+    except StoreDamaged:
+        return {"generation": generation, "sha256": None, "phase": "damaged"}
+    return {"generation": card.generation, "sha256": card.sha256, "phase": card.phase(now)}
+
+
+def verdict_view(state_dir: StateDir) -> Json | None:
+    """Return the gate's figures of the last round that was judged and closed."""
+    for number in reversed(round_numbers(state_dir)):
+        folder = round_folder(state_dir, number)
+        if read_outcome(folder) is None:
+            continue
+        try:
+            verdict = read_verdict(folder)
+        except StoreDamaged:
+            continue
+        if verdict is not None:
+            figures: Json = msgspec.to_builtins(verdict)
+            return figures
+    return None
+
+
+def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
+    """Return what status and why say when no daemon runs: the store as it lies there, the board as it is now."""
+    now = system_clock()
+    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now)
+    counts = count_samples(state_dir.samples_db)
+    progress, is_round_open = _progress_on_disk(state_dir)
+    facts = Facts(
+        has_artifact_set=state_dir.is_initialised,
+        is_round_open=is_round_open,
+        trainable=counts.trainable,
+        new=counts.new,
+        has_trained=verdict_view(state_dir) is not None,
+        held_since=held_since(state_dir),
+    )
+    tracker = look(Tracker(), conditions, config.conditions)
+    reasons = decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=now)
+    resting = State.WAITING if has_work(reasons) else State.IDLE
+    state = State.SUSPENDED if is_round_open else resting
+    status = status_view(
+        state_dir,
+        config,
+        state=state,
+        mode=Mode.AUTO,
+        reasons=reasons,
+        conditions=conditions,
+        counts=counts,
+        progress=progress,
+        is_daemon=False,
+    )
+    return status, why_view(state, Mode.AUTO, reasons, [])
+
+
+def _progress_on_disk(state_dir: StateDir) -> tuple[Progress | None, bool]:
+    number = open_round(state_dir)
+    if number is None:
+        return None, False
+    try:
+        plan = read_plan(round_folder(state_dir, number))
+    except StoreDamaged:
+        return None, True
+    earlier = read_progress(round_folder(state_dir, number), plan)
+    return Progress(number, earlier.step, plan.steps, earlier.loss), True
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process occupies."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (asked for on every status)
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
