@@ -1,5 +1,6 @@
 """What do many tests need? Waiting without sleeping, small pictures, a tiny artifact set, and the real command."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -27,6 +29,7 @@ from mmd.artifact.manifest import (
     encode_manifest,
     manifest_path,
 )
+from mmd.cli.main import main
 
 COMMAND_SECONDS = 60.0
 
@@ -73,6 +76,27 @@ def run_mmd(
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def call_mmd(*arguments: object, state: Path | None = None, config: Path | None = None) -> Ran:
+    """Run `mmd` in this process: as `run_mmd`, but quicker, for commands that neither stay nor fork."""
+    out, err = io.StringIO(), io.StringIO()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MMD_")}
+    environment["MMD_CONFIG"] = str(config or "")
+    if state is not None:
+        environment["MMD_STATE_DIR"] = str(state)
+    with (
+        mock.patch.object(sys, "argv", ["mmd", *map(str, arguments)]),
+        mock.patch.object(sys, "stdin", io.StringIO()),
+        mock.patch.dict(os.environ, environment, clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 def grey(seed: int, *, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -163,6 +187,6 @@ def write_fake_set(
 def initialised_state(tmp_path: Path, *, shape: tuple[int, ...] = (1, 8, 8)) -> Path:
     """Return a state folder that `mmd init` made from a fake set with the classes `cat` and `dog`."""
     state = tmp_path / "state"
-    ran = run_mmd("init", "--set", write_fake_set(tmp_path / "fake-set", shape=shape), state=state)
+    ran = call_mmd("init", "--set", write_fake_set(tmp_path / "fake-set", shape=shape), state=state)
     assert ran.code == 0, ran.err
     return state

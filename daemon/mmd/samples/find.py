@@ -83,7 +83,9 @@ class _Walk:
             return
         first = self._entered.setdefault((status.st_dev, status.st_ino), folder)
         if first != folder:
-            yield Refusal(folder, f"is a symbolic link to {first}, which is read already; remove the link.")
+            yield Refusal(
+                folder, f"is {first} again, by a symbolic link; remove the link."
+            )
             return
         for name in names:
             if not name.startswith("."):

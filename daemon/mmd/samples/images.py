@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
-_JPEG_TAIL_BYTES = 65536
+_TAIL_BYTES = 65536
+"""Some programs append their own data behind the end mark."""
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -74,21 +76,22 @@ def _open(file: IO[bytes], max_pixels: int) -> "Image":
             "(samples.max_pixels); make it smaller."
         )
     if magic == PNG_MAGIC:
-        image.verify()  # every chunk's checksum, up to the end mark
+        image.verify()  # every chunk's checksum
+        _require_end_mark(file, _PNG_END)
         file.seek(0)
         return plugin(file)
-    _require_end_mark(file)
+    _require_end_mark(file, _JPEG_END)
     return image
 
 
-def _require_end_mark(file: IO[bytes]) -> None:
-    """Refuse a JPEG that lacks its end: the decoder would fill the missing rest with grey."""
+def _require_end_mark(file: IO[bytes], mark: bytes) -> None:
+    """Refuse a file that lacks its end: the decoders let some of those pass, and fill the rest with grey."""
     position = file.tell()
     size = file.seek(0, 2)
-    file.seek(max(0, size - _JPEG_TAIL_BYTES))
-    ended = _JPEG_END in file.read()
+    file.seek(max(0, size - _TAIL_BYTES))
+    is_whole = mark in file.read()
     file.seek(position)
-    if not ended:
+    if not is_whole:
         raise InputRefused("is truncated (its end mark is missing); export it again.")
 
 

@@ -4,14 +4,14 @@ What a returned `add`, `label` or `forget` did survives a power cut at that inst
 Nothing here imports numpy before `load` is called.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mmd.errors import InputRefused, StoreDamaged, UsageError
+from mmd.errors import InputRefused, MmdError, StoreDamaged
 from mmd.samples.database import (
     CHECK_ON_OPEN_BYTES,
     check_database,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _QUERY_CHUNK = 500
 _MIB = 2**20
+_ERASURE = "erasure"
+"""In `meta` from the commit that forgets samples until their bytes are off the disk."""
 
 
 class SampleStore:
@@ -36,7 +38,8 @@ class SampleStore:
     def __init__(self, path: Path, *, quota_mib: float | None = None, check: bool = False) -> None:
         """Open the store at `path`. Raises `UsageError` when there is none, `StoreDamaged` when it does not verify.
 
-        `check` reads every page of a store of moderate size first.
+        `check`, for commands that write, reads every page of a store of moderate size first, and finishes what was
+        interrupted.
         """
         self.path = path
         self._quota_mib = quota_mib
@@ -48,6 +51,8 @@ class SampleStore:
                 meta = dict(self._connection.execute("SELECT key, value FROM meta"))
             self.form = SampleForm.decode(meta["form"])
             self.holdout_fraction = float(meta["holdout_fraction"])
+            if check and _ERASURE in meta:
+                self._finish_erasure()
         except (KeyError, ValueError) as error:
             self.close()
             raise StoreDamaged(f"The sample store {path} is damaged (its description: {error}).") from error
@@ -82,7 +87,7 @@ class SampleStore:
             version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         return version, self._connection.total_changes
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing; durable when the outermost one ends. One inside another can fail alone."""
         nested = self._connection.in_transaction
@@ -279,7 +284,11 @@ class SampleStore:
         self._connection.execute("UPDATE samples SET label = ?, seen_in_round = NULL WHERE id = ?", (name, identifier))
 
     def forget(self, ids: Sequence[str]) -> int:
-        """Remove `ids` so that their bytes are in no file of the store any more; return how many there were."""
+        """Remove `ids` so that their bytes are in no file of the store any more; return how many there were.
+
+        Raises `MmdError` when another command keeps them in the journal; whoever opens the store to write next then
+        erases them.
+        """
         with self.transaction():
             removed = 0
             for identifier in ids:
@@ -287,19 +296,34 @@ class SampleStore:
                     "DELETE FROM contents WHERE seq = (SELECT seq FROM samples WHERE id = ?)", (identifier,)
                 )
                 removed += self._connection.execute("DELETE FROM samples WHERE id = ?", (identifier,)).rowcount
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 'pending')", (_ERASURE,))
         self._erase_traces()
         return removed
 
     def _erase_traces(self) -> None:
         """Rewrite the file and empty the journal: deleted bytes linger in both otherwise."""
-        with translated(self.path):
-            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                row = self._connection.execute(statement).fetchone()
-        if row[0]:
-            raise UsageError(
+        try:
+            with translated(self.path):
+                for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    row = self._connection.execute(statement).fetchone()
+                is_erased = not row[0]
+        except StoreDamaged:
+            raise
+        except MmdError as error:
+            raise MmdError(f"The samples are forgotten, but not erased from the disk yet: {error}") from error
+        if not is_erased:
+            raise MmdError(
                 f"The samples are forgotten, but another command still reads the journal of {self.path}; "
-                "run `mmd forget` again when it is done, so that their bytes are erased."
+                "their bytes are erased when the next one opens the store."
             )
+        with self.transaction():
+            self._connection.execute("DELETE FROM meta WHERE key = ?", (_ERASURE,))
+
+    def _finish_erasure(self) -> None:
+        """Erase what an interrupted `forget` left in the file or the journal."""
+        # Another command reads right now: the next one to open the store tries again.
+        with contextlib.suppress(MmdError):
+            self._erase_traces()
 
     def adopt(self, form: SampleForm) -> None:
         """Use the store with another artifact set. Raises `InputRefused` when the stored samples do not fit it."""
