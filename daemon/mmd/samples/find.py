@@ -83,9 +83,7 @@ class _Walk:
             return
         first = self._entered.setdefault((status.st_dev, status.st_ino), folder)
         if first != folder:
-            yield Refusal(
-                folder, f"is {first} again, by a symbolic link; remove the link."
-            )
+            yield Refusal(folder, f"is {first} again, by a symbolic link; remove the link.")
             return
         for name in names:
             if not name.startswith("."):

@@ -52,6 +52,15 @@ def test_only_the_user_and_the_group_may_read_the_store(store: SampleStore) -> N
         assert not stat.S_IMODE(mode) & stat.S_IRWXO
 
 
+def test_every_commit_is_forced_to_disk(store: SampleStore) -> None:
+    settings_in_force = [
+        store._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "secure_delete")
+    ]
+    full = 2
+    assert settings_in_force == ["wal", full, 1]
+
+
 def test_creating_a_store_again_keeps_what_is_in_it(store: SampleStore) -> None:
     add(store, 1)
     with SampleStore.create(store.path, FORM, holdout_fraction=0.9) as again:
