@@ -1,7 +1,7 @@
 """Does this artifact set hold what it promises? Hashes, operators, and that every way of taking a step agrees."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Largest difference of two engines, relative to the largest entry of the tensor. Both compute in float32."""
+_FLOOR = 1e-2
+"""A gradient smaller than this share of the largest one is measured against that share: a true zero is only noise."""
 NEWEST_IR = 10
 NEWEST_OPSET = 21
 _BATCH = 6
@@ -169,28 +171,30 @@ def _random_batch(artifact_set: ArtifactSet, seed: int) -> tuple[Batch, LossWeig
 def _agreement(
     name: str, ours: tuple[StepLosses, dict[str, Floats]], theirs: tuple[StepLosses, dict[str, Floats]]
 ) -> Check:
-    import numpy as np
-
-    differences = {"losses": _relative(np.array(_flat(ours[0])), np.array(_flat(theirs[0])))}
-    differences |= {key: _relative(value, theirs[1][key]) for key, value in ours[1].items()}
+    differences = {"losses": _relative(_flat(ours[0]), _flat(theirs[0]), floor=0.0)}
+    floor = _FLOOR * max((float(abs(value).max(initial=0.0)) for value in theirs[1].values()), default=0.0)
+    for key in ours[1].keys() & theirs[1].keys():
+        differences[key] = _relative(ours[1][key], theirs[1][key], floor=floor)
     worst = max(differences, key=lambda key: differences[key])
     passed = differences[worst] <= TOLERANCE and ours[1].keys() == theirs[1].keys()
     detail = f"largest relative difference {differences[worst]:.1e} ({worst}), allowed {TOLERANCE:.0e}"
     return Check(name, passed, detail)
 
 
-def _flat(losses: StepLosses) -> Sequence[float]:
-    return [losses.total, losses.label, losses.soft, *losses.hints]
+def _flat(losses: StepLosses) -> Floats:
+    import numpy as np
+
+    return np.array([losses.total, losses.label, losses.soft, *losses.hints], np.float32)
 
 
-def _relative(ours: Floats, theirs: Floats) -> float:
-    """max |a - b| / max |b|; infinite where a shape differs or a number is not finite."""
+def _relative(ours: Floats, theirs: Floats, *, floor: float) -> float:
+    """max |a - b| / max(max |b|, floor); infinite where a shape differs or a number is not finite."""
     import numpy as np
 
     if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return float("inf")
-    scale = max(float(np.abs(theirs).max(initial=0.0)), 1e-12)
-    return float(np.abs(ours - theirs).max(initial=0.0)) / scale
+    difference = float(np.abs(ours - theirs).max(initial=0.0))
+    return difference and difference / max(float(np.abs(theirs).max(initial=0.0)), floor, 1e-30)
 
 
 @click.command("verify")

@@ -1,0 +1,114 @@
+"""Can every operator of the table be trained? One small network an operator, through both engines."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.tools.networks import Net, plain, recipe, save, shape_of
+
+from mmd_tools.fuse import fuse
+from mmd_tools.fuse.operators import REWRITTEN, SHAPE_WORK, TRAINABLE
+from mmd_tools.verify import verify
+
+
+def _floats(net: Net, *values: float) -> list[str]:
+    return [net.constant(value, np.float32) for value in values]
+
+
+def _positive(net: Net, x: str) -> str:
+    return net.add("Add", net.add("Abs", x), net.constant(0.5, np.float32))
+
+
+def _squeeze(net: Net, x: str) -> str:
+    x = net.add("Unsqueeze", x, net.constant([2], np.int64))
+    return net.add("Squeeze", x, net.constant([2], np.int64))
+
+
+def _split(net: Net, x: str) -> str:
+    names = ["left", "right"]
+    from onnx import helper
+
+    net.nodes.append(helper.make_node("Split", [x, net.constant([1, 3], np.int64)], names, axis=1, name="split_node"))
+    return net.add("Concat", names[1], names[0], axis=1)
+
+
+def _traced(net: Net, x: str) -> str:
+    batch = net.add("Gather", net.add("Shape", x), net.constant(0, np.int64), axis=0)
+    batch = net.add("Unsqueeze", batch, net.constant([0], np.int64))
+    return net.add("Reshape", x, net.add("Concat", batch, net.constant([4, 16], np.int64), axis=0))
+
+
+def _slice(net: Net, x: str) -> str:
+    return net.add("Slice", x, *(net.constant([value], np.int64) for value in (1, 4, 2)))
+
+
+def _pads(net: Net, x: str) -> str:
+    return net.add("Pad", x, net.constant([0, 0, 1, 0, 0, 0, 0, 2], np.int64))
+
+
+def _constant(net: Net, x: str) -> str:
+    return net.add("Mul", x, net.add("Constant", value_floats=[0.5]))
+
+
+# From a map [N, 4, 4, 4] to anything; the rest of the network is the same for all.
+CASES: dict[str, Callable[[Net, str], str]] = {
+    "Abs": lambda n, x: n.add("Abs", x),
+    "Add": lambda n, x: n.add("Add", x, n.weight(4, 1, 1)),
+    "AveragePool": lambda n, x: n.add("AveragePool", x, kernel_shape=[2, 2], strides=[1, 1]),
+    "BatchNormalization": lambda n, x: n.norm(n.add("Relu", x), 4),
+    "Clip": lambda n, x: n.add("Clip", x, *_floats(n, -0.2, 0.3)),
+    "Concat": lambda n, x: n.add("Concat", x, n.add("Relu", x), axis=1),
+    "Constant": _constant,
+    "Conv": lambda n, x: n.conv(x, 4, 6, 3, group=2, strides=[2, 1], dilations=[1, 1], pads=[0, 1, 1, 0]),
+    "Div": lambda n, x: n.add("Div", x, _positive(n, n.add("Tanh", x))),
+    "Dropout": lambda n, x: n.add("Dropout", x),
+    "Erf": lambda n, x: n.add("Erf", x),
+    "Exp": lambda n, x: n.add("Exp", x),
+    "Flatten": lambda n, x: n.add("Flatten", x, axis=1),
+    "Gemm": lambda n, x: n.add("Gemm", n.add("Flatten", x), n.weight(64, 5), n.weight(5), alpha=0.5, beta=2.0),
+    "GlobalAveragePool": lambda n, x: n.add("GlobalAveragePool", x),
+    "GlobalMaxPool": lambda n, x: n.add("GlobalMaxPool", x),
+    "HardSigmoid": lambda n, x: n.add("HardSigmoid", x, alpha=0.3, beta=0.4),
+    "HardSwish": lambda n, x: n.add("HardSwish", x),
+    "Identity": lambda n, x: n.add("Relu", n.add("Identity", x)),
+    "LeakyRelu": lambda n, x: n.add("LeakyRelu", x, alpha=0.2),
+    "Log": lambda n, x: n.add("Log", _positive(n, x)),
+    "LogSoftmax": lambda n, x: n.add("LogSoftmax", x, axis=1),
+    "MatMul": lambda n, x: n.add("MatMul", x, n.weight(4, 3)),
+    "MaxPool": lambda n, x: n.add("MaxPool", x, kernel_shape=[3, 2], strides=[1, 2], pads=[1, 0, 0, 0]),
+    "Mul": lambda n, x: n.add("Mul", x, n.add("Sigmoid", n.add("GlobalAveragePool", x))),
+    "Neg": lambda n, x: n.add("Neg", x),
+    "Pad": _pads,
+    "Pow": lambda n, x: n.add("Pow", _positive(n, x), n.constant(1.5, np.float32)),
+    "ReduceMean": lambda n, x: n.add("ReduceMean", x, axes=[2, 3], keepdims=0),
+    "ReduceSum": lambda n, x: n.add("ReduceSum", x, n.constant([3], np.int64), keepdims=1),
+    "Relu": lambda n, x: n.add("Relu", x),
+    "Reshape": lambda n, x: n.add("Reshape", x, n.constant([0, 16, 4], np.int64)),
+    "Sigmoid": lambda n, x: n.add("Sigmoid", x),
+    "Slice": _slice,
+    "Softmax": lambda n, x: n.add("Softmax", x, axis=-1),
+    "Split": _split,
+    "Sqrt": lambda n, x: n.add("Sqrt", _positive(n, x)),
+    "Squeeze": _squeeze,
+    "Sub": lambda n, x: n.add("Sub", n.weight(4, 1, 1), x),
+    "Tanh": lambda n, x: n.add("Tanh", x),
+    "Transpose": lambda n, x: n.add("Transpose", x, perm=[0, 2, 3, 1]),
+    "Unsqueeze": lambda n, x: n.add("Unsqueeze", x, n.constant([1, 3], np.int64)),
+    "Shape": _traced,
+}
+
+
+def test_every_trainable_operator_has_a_case() -> None:
+    assert (TRAINABLE | REWRITTEN) - CASES.keys() == set()
+    assert CASES.keys() - (TRAINABLE | REWRITTEN | SHAPE_WORK) == set()
+
+
+@pytest.mark.parametrize("operator", CASES)
+def test_the_operator_trains_alike_on_both_engines(operator: str, tmp_path: Path) -> None:
+    net = Net(11)
+    x = CASES[operator](net, net.conv("x", 1, 4, strides=[2, 2]))
+    flat = net.add("Flatten", x, axis=1)
+    mentee = net.model(net.gemm(flat, shape_of(net, flat)[1], 4))
+    fuse(save(plain(4), tmp_path, "M.onnx"), save(mentee, tmp_path, "S.onnx"), recipe(tmp_path), tmp_path / "set")
+    assert [check for check in verify(tmp_path / "set") if not check.passed] == []
