@@ -5,6 +5,7 @@ accordingly, and moves the one `State`. Reasons empty means go.
 """
 
 import logging
+import math
 import sqlite3
 import subprocess
 import time
@@ -23,7 +24,7 @@ from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import DONE_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.store import SampleStore
-from mmd.supervisor.rounds import begin_round, finish_round, is_judged, open_round, trainer_command
+from mmd.supervisor.rounds import begin_round, finish_round, has_trained, is_judged, open_round, trainer_command
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
@@ -95,9 +96,12 @@ class RoundRunner:
         return self.state in RUNNING
 
     def look(self, reasons: Sequence[Reason], config: Config, now: Instant) -> None:
-        """Act on the present reasons: start, suspend, resume, or let be."""
+        """Act on the present reasons: start, suspend, resume, or let be. When this changes the state, decide again."""
+        before = self.state
         self._bury_if_dead(now)
         self._drop_if_closed_elsewhere(now)
+        if self.state is not before:
+            return
         if self.state in RUNNING:
             if reasons:
                 self._suspend(now)
@@ -215,15 +219,12 @@ class RoundRunner:
     def _take_event(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "step" and self.progress is not None:
-            try:
-                self.progress = Progress(
-                    self.progress.number, int(event["step"]), int(event["steps"]), float(event["loss"])
-                )
-            except (KeyError, TypeError, ValueError):
-                log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
+            self.progress = _after_step(self.progress, event)
         elif kind == "evaluating":
             self._is_evaluating = True
             self._move(Event.EVALUATION_BEGAN)
+        elif kind == "notice":
+            log.info("%s", str(event.get("message"))[:400])
         elif kind == "failed":
             self._complaint = str(event.get("message", ""))
 
@@ -263,14 +264,13 @@ class RoundRunner:
         outcome = read_outcome(folder)
         if outcome is not None:
             self._rounds.end_round(outcome, _verdict_figures(self._state_dir, number))
-            log.info("round=%d outcome=%s %s", number, outcome.outcome, outcome.reason)
             is_failure = outcome.outcome in ("failed", "abandoned")
             self.failed_rounds = self.failed_rounds + 1 if is_failure else 0
         self.progress = None
         self.retry_at = None
         self._failures, self._furthest_failed_step = 0, -1
         self.round_ended = now.monotonic
-        self.has_trained = True
+        self.has_trained = has_trained(self._state_dir)
         self._move(Event.ROUND_ENDED)
 
     def _fail(self, message: str, now: Instant) -> None:
@@ -295,7 +295,7 @@ class RoundRunner:
         self.retry_at = now.monotonic + wait
 
     def _abandon(self, number: int, message: str, now: Instant) -> None:
-        """Close the round without a verdict; its samples are no longer new, or the next one would fail the same way."""
+        """Close the round without a verdict. The next one rests longer first, in case it fails the same way."""
         reason = message
         if self._failures > 1:
             reason = f"The trainer failed {self._failures} times without progress; the last time: {message}"
@@ -305,12 +305,7 @@ class RoundRunner:
             self.retry_at = now.monotonic + self._retry_seconds[-1]
             log.warning("cannot close round %d: %s", number, error)
             return
-        try:
-            plan = read_plan(round_folder(self._state_dir, number))
-            with SampleStore(self._state_dir.samples_db) as store:
-                store.mark_seen(number, plan.sample_ids)
-        except MmdError as error:
-            log.warning("%s", error)
+        log.warning("round=%d abandoned: %s", number, reason)
         self._end_round(number, now)
 
     def _drop_if_closed_elsewhere(self, now: Instant) -> None:
@@ -336,7 +331,7 @@ class RoundRunner:
             outcome = read_outcome(round_folder(self._state_dir, number))
             if outcome is not None:
                 outcomes.append(outcome)
-        self.has_trained = bool(outcomes)
+        self.has_trained = has_trained(self._state_dir)
         if outcomes:
             # A clock that jumped back would make the last round end in the future.
             ago = max(0.0, now.wall - outcomes[-1].finished)
@@ -358,6 +353,17 @@ class RoundRunner:
                 self.progress = self._read_progress(number, now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
+
+
+def _after_step(progress: Progress, event: dict[str, Any]) -> Progress:
+    try:
+        loss = float(event["loss"])
+        step, steps = int(event["step"]), int(event["steps"])
+    except (KeyError, TypeError, ValueError):
+        log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
+        return progress
+    # JSON has no word for a loss that is not finite.
+    return Progress(progress.number, step, steps, loss if math.isfinite(loss) else None)
 
 
 def _verdict_figures(state_dir: StateDir, number: int) -> dict[str, Any] | None:

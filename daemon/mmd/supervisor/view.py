@@ -21,7 +21,7 @@ from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.round_runner import Progress
-from mmd.supervisor.rounds import open_round
+from mmd.supervisor.rounds import has_trained, open_round
 from mmd.supervisor.states import State
 from mmd.supervisor.stock import count_samples
 from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
@@ -149,7 +149,7 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
         is_round_open=is_round_open,
         trainable=counts.trainable,
         new=counts.new,
-        has_trained=verdict_view(state_dir) is not None,
+        has_trained=has_trained(state_dir),
         held_since=held_since(state_dir),
     )
     tracker = look(Tracker(), conditions, config.conditions)

@@ -1,0 +1,104 @@
+"""What does a board look like to the daemon? A tree of `/sys`, `/proc` and `/dev` files with builders.
+
+`Board(root)` is a board that may train: plugged in, charged, cool, with memory, untouched for an hour.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+HOUR = 3600.0
+
+
+class Board:
+    """A settable board under `root`. Every method replaces what was there; methods return the board, to chain."""
+
+    def __init__(self, root: Path, *, is_bare: bool = False) -> None:
+        """Build a phone-like board; `is_bare` builds an empty tree instead."""
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        if not is_bare:
+            self.supply("usb", "USB", online=1)
+            self.battery("battery", status="Charging", capacity=90)
+            self.zone(0, 45_000, kind="cpu-thermal")
+            self.memory(available_mib=2048)
+            self.terminal("tty1", idle_seconds=HOUR)
+            self.interrupts({"i8042": 100})
+
+    # Power.
+
+    def supply(self, name: str, kind: str, *, online: object) -> "Board":
+        return self._power(name, type=kind, online=online)
+
+    def battery(self, name: str = "battery", **files: object) -> "Board":
+        """A battery with the given files: status, capacity, present, energy_now, ..."""
+        return self._power(name, type="Battery", **files)
+
+    def unplug(self) -> "Board":
+        """Pull the charger out."""
+        self.supply("usb", "USB", online=0)
+        return self.battery("battery", status="Discharging")
+
+    def plug(self) -> "Board":
+        self.supply("usb", "USB", online=1)
+        return self.battery("battery", status="Charging")
+
+    def without(self, name: str) -> "Board":
+        """Remove one power supply."""
+        shutil.rmtree(self.root / "sys/class/power_supply" / name)
+        return self
+
+    def _power(self, name: str, **files: object) -> "Board":
+        for file, content in files.items():
+            self.write(f"sys/class/power_supply/{name}/{file}", str(content))
+        return self
+
+    # Heat, memory, people.
+
+    def zone(self, number: int, millidegrees: object, *, kind: str = "cpu-thermal") -> "Board":
+        self.write(f"sys/class/thermal/thermal_zone{number}/type", kind)
+        return self.write(f"sys/class/thermal/thermal_zone{number}/temp", str(millidegrees))
+
+    def memory(self, *, available_mib: float) -> "Board":
+        return self.write("proc/meminfo", f"MemTotal: 4194304 kB\nMemAvailable: {int(available_mib * 1024)} kB")
+
+    def group_memory(self, group: str, *, limit: object, usage: object, inactive_file: int = 0) -> "Board":
+        """Put the daemon into a control group of version 2."""
+        self.write("proc/self/cgroup", f"0::{group}")
+        folder = f"sys/fs/cgroup{group}"
+        self.write(f"{folder}/memory.max", str(limit))
+        self.write(f"{folder}/memory.current", str(usage))
+        return self.write(f"{folder}/memory.stat", f"anon 1\ninactive_file {inactive_file}\nshmem 0")
+
+    def terminal(self, name: str, *, idle_seconds: float) -> "Board":
+        """A terminal that was used so many seconds ago."""
+        path = self.root / "dev" / name
+        self.write(f"dev/{name}", "")
+        used = time.time() - idle_seconds
+        os.utime(path, (used, used))
+        return self
+
+    def interrupts(self, counts: Mapping[str, int]) -> "Board":
+        lines = ["           CPU0       CPU1"]
+        lines += [
+            f" {number:3}: {count:10} {0:10}   IO-APIC   1-edge      {name}"
+            for number, (name, count) in enumerate(counts.items(), 1)
+        ]
+        return self.write(
+            "proc/interrupts", "\n".join([*lines, "NMI:          0          0   Non-maskable interrupts"])
+        )
+
+    def write(self, name: str, text: str | bytes) -> "Board":
+        """Replace one file at once, as the kernel does: a reader sees the old content or the new."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(path.name + ".fresh")
+        fresh.write_bytes(text if isinstance(text, bytes) else f"{text}\n".encode())
+        fresh.replace(path)
+        return self
+
+    def remove(self, name: str) -> "Board":
+        (self.root / name).unlink()
+        return self
