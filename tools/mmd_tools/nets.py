@@ -9,7 +9,7 @@ Convolutions keep height and width (zero padding, odd kernels). Tensors are call
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -79,7 +79,7 @@ class _Builder:
         self.layers_left = len(net.layers)
         self._rng = np.random.default_rng(net.seed)
 
-    def add(self, word: str, op_type: str, inputs: tuple[str, ...] = (), **attributes: object) -> None:
+    def add(self, word: str, op_type: str, inputs: tuple[str, ...] = (), **attributes: Any) -> None:
         from onnx import helper
 
         self.counts[word] += 1

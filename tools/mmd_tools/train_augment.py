@@ -45,9 +45,7 @@ def _affine(
     return rows.astype(np.float32), columns.astype(np.float32)
 
 
-def _smooth_warp(
-    count: int, height: int, width: int, pixels: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+def _smooth_warp(count: int, height: int, width: int, pixels: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
     knots = rng.normal(0.0, pixels, (2, count, WARP_KNOTS, WARP_KNOTS)).astype(np.float32)
     moved = _interpolation(height) @ knots @ _interpolation(width).T
     return moved[0], moved[1]

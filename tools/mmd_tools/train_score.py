@@ -14,9 +14,7 @@ BATCH = 500
 
 
 def input_spec(recipe: InputRecipe, shape: tuple[int, ...]) -> InputSpec:
-    return InputSpec(
-        name="input", kind=recipe.kind, shape=shape, scale=recipe.scale, mean=recipe.mean, std=recipe.std
-    )
+    return InputSpec(name="input", kind=recipe.kind, shape=shape, scale=recipe.scale, mean=recipe.mean, std=recipe.std)
 
 
 class Scorer:
