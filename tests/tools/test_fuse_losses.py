@@ -1,0 +1,131 @@
+"""Do the losses of the step equal their formulas? Compared with numpy in double precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+from tests.tools import networks
+from tests.tools.networks import plain, recipe, run, save
+
+from mmd.artifact import open_set
+from mmd.artifact.session import open_session
+from mmd.training.engine import Batch, LossWeights, StepLosses
+from mmd.training.engines import open_engine
+from mmd_tools.fuse import fuse
+from mmd_tools.fuse.losses import HINT_LOSSES
+from mmd_tools.recipe import ProbeRecipe
+
+Doubles = NDArray[np.float64]
+TEMPERATURE = 3.0
+WEIGHTS = LossWeights(alpha=0.7, betas=(1.3,), gamma=0.4, temperature=TEMPERATURE)
+
+
+def log_softmax(z: Doubles) -> Doubles:
+    z = z - z.max(1, keepdims=True)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+
+def rows(x: Doubles) -> Doubles:
+    return x.reshape(len(x), -1)
+
+
+def attention_map(x: Doubles) -> Doubles:
+    energy = rows((x**2).mean(1))
+    return energy / np.linalg.norm(energy, axis=1, keepdims=True)
+
+
+def cosine(s: Doubles, m: Doubles) -> float:
+    s, m = rows(s), rows(m)
+    return float(1 - np.mean((s * m).sum(1) / (np.linalg.norm(s, axis=1) * np.linalg.norm(m, axis=1))))
+
+
+FORMULAS: dict[str, Callable[[Doubles, Doubles], float]] = {
+    "rmse": lambda s, m: float(np.sqrt(np.mean((s - m) ** 2))),
+    "mse": lambda s, m: float(np.mean((s - m) ** 2)),
+    "cosine": cosine,
+    "attention": lambda s, m: float(np.mean((attention_map(s) - attention_map(m)) ** 2)),
+}
+
+
+def features(model: onnx.ModelProto, tensor: str, x: np.ndarray) -> Doubles:
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    shown.graph.output.append(helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
+    return run(shown, {"x": x})[0].astype(np.float64)
+
+
+def losses_of(folder: Path, loss: str, labels: list[int]) -> tuple[StepLosses, np.ndarray]:
+    """Fuse two plain networks with one probe, and return the losses of one batch and its inputs."""
+    probe = ProbeRecipe(mentor="relu1", mentee="relu1", loss=loss)  # type: ignore[arg-type]
+    big, small = save(plain(4, seed=9), folder, "M.onnx"), save(plain(4), folder, "S.onnx")
+    fuse(big, small, recipe(folder, probe=(probe,)), folder / "set")
+    x = np.random.default_rng(3).standard_normal((len(labels), *networks.SHAPE)).astype(np.float32)
+    engine = open_engine(open_set(folder / "set"), variant="fused")
+    return engine.gradients(Batch(x, np.array(labels, np.int64)), WEIGHTS)[0], x
+
+
+def test_every_hint_loss_has_a_formula() -> None:
+    assert FORMULAS.keys() == HINT_LOSSES.keys()
+
+
+@pytest.mark.parametrize("loss", FORMULAS)
+def test_each_term_equals_its_formula(loss: str, tmp_path: Path) -> None:
+    labels = [0, 3, -1, 1, -1]
+    losses, x = losses_of(tmp_path, loss, labels)
+    small, big = (features(plain(4, seed=seed), "gemm4", x) for seed in (0, 9))
+    soft_small, soft_big = log_softmax(small / TEMPERATURE), log_softmax(big / TEMPERATURE)
+    kl = np.mean((np.exp(soft_big) * (soft_big - soft_small)).sum(1))
+    labelled = [row for row, label in enumerate(labels) if label >= 0]
+    label_loss = -np.mean([log_softmax(small)[row, labels[row]] for row in labelled])
+    hint = FORMULAS[loss](features(plain(4), "relu1", x), features(plain(4, seed=9), "relu1", x))
+    assert losses.label == pytest.approx(label_loss, rel=1e-5)
+    assert losses.soft == pytest.approx(TEMPERATURE**2 * kl, rel=1e-4)
+    assert losses.hints[0] == pytest.approx(hint, rel=1e-5)
+    assert losses.total == pytest.approx(0.7 * label_loss + 0.4 * losses.soft + 1.3 * hint, rel=1e-5)
+
+
+def test_a_batch_without_labels_has_no_label_loss(tmp_path: Path) -> None:
+    losses, _ = losses_of(tmp_path, "mse", [-1, -1, -1])
+    assert losses.label == 0.0
+    assert np.isfinite(losses.total)
+
+
+def test_a_mentee_equal_to_its_mentor_has_nothing_to_learn_from_it(tmp_path: Path) -> None:
+    probe = ProbeRecipe(mentor="relu1", mentee="relu1")
+    same = save(plain(4), tmp_path, "M.onnx")
+    fuse(same, same, recipe(tmp_path, probe=(probe,)), tmp_path / "set")
+    x = np.random.default_rng(3).standard_normal((4, *networks.SHAPE)).astype(np.float32)
+    weights = LossWeights(alpha=0.0, betas=(1.0,), gamma=1.0, temperature=2.0)
+    losses, gradients = open_engine(open_set(tmp_path / "set"), variant="fused").gradients(
+        Batch(x, np.full(4, -1, np.int64)), weights
+    )
+    assert losses.soft == pytest.approx(0.0, abs=1e-6)
+    assert losses.hints[0] == pytest.approx(0.0, abs=2e-4)
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize(("mentor", "mentee"), [("relu1", "maxpool2"), ("maxpool2", "relu1")])
+def test_the_larger_map_is_averaged_down(mentor: str, mentee: str, tmp_path: Path) -> None:
+    probe = ProbeRecipe(mentor=mentor, mentee=mentee, loss="mse")
+    big, small = save(plain(4, seed=9), tmp_path, "M.onnx"), save(plain(4), tmp_path, "S.onnx")
+    fuse(big, small, recipe(tmp_path, probe=(probe,)), tmp_path / "set")
+    x = np.random.default_rng(3).standard_normal((3, *networks.SHAPE)).astype(np.float32)
+    losses, _ = open_engine(open_set(tmp_path / "set"), variant="fused").gradients(
+        Batch(x, np.zeros(3, np.int64)), WEIGHTS
+    )
+    ours, theirs = features(plain(4), mentee, x), features(plain(4, seed=9), mentor, x)
+    ours, theirs = (f if f.shape[2] == 4 else f.reshape(3, 4, 4, 2, 4, 2).mean((3, 5)) for f in (ours, theirs))
+    assert losses.hints[0] == pytest.approx(FORMULAS["mse"](ours, theirs), rel=1e-5)
+
+
+def test_the_mentor_of_the_set_gives_what_the_file_gave(tmp_path: Path) -> None:
+    losses_of(tmp_path, "mse", [0, 1])
+    x = np.random.default_rng(5).standard_normal((2, *networks.SHAPE)).astype(np.float32)
+    logits, hidden = open_session(tmp_path / "set" / "mentor.onnx").run(["mentor/gemm4", "mentor/relu1"], {"x": x})
+    np.testing.assert_allclose(logits, features(plain(4, seed=9), "gemm4", x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hidden, features(plain(4, seed=9), "relu1", x), rtol=1e-4, atol=1e-5)
