@@ -183,9 +183,9 @@ def read_progress(folder: Path, plan: RoundPlan) -> RoundProgress:
     return RoundProgress(number=plan.number, step=step, steps=plan.steps, loss=loss)
 
 
-def fail_without_numbers(plan: RoundPlan, attempts: int) -> TrainingFailed:
-    """Return the error of a round whose losses never become finite."""
+def fail_without_numbers(plan: RoundPlan, recoveries: int) -> TrainingFailed:
+    """Return the error of a round whose losses are still not finite after so many recoveries."""
     return TrainingFailed(
-        f"Round {plan.number} gave losses that are not finite {attempts} times, down to a learning rate of "
-        f"{plan.learning_rate * 0.1**attempts:.1g}; lower training.learning_rate and try again."
+        f"Round {plan.number} gave losses that are not finite {recoveries + 1} times, down to a learning rate of "
+        f"{plan.learning_rate * 0.1**recoveries:.1g}; lower training.learning_rate and try again."
     )

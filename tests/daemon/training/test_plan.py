@@ -1,0 +1,124 @@
+"""Does a plan freeze everything, and nothing that was held out?"""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.plans import round_plan
+from tests.support import image_manifest
+
+from mmd.artifact.load import ArtifactSet
+from mmd.config import Config, TrainingConfig
+from mmd.errors import StoreDamaged, UsageError
+from mmd.layout import StateDir
+from mmd.training.plan import (
+    RoundPlan,
+    make_plan,
+    next_round_number,
+    read_plan,
+    read_progress,
+    round_folder,
+    round_numbers,
+    write_plan,
+)
+
+LABELS = {f"{number:02d}": number % 2 for number in range(30)}
+
+
+def planned(
+    config: Config | None = None, labels: dict[str, int] | None = None, held_out: set[str] | None = None
+) -> RoundPlan:
+    artifact_set = ArtifactSet(Path("set"), image_manifest({}), "sha")
+    return make_plan(
+        3,
+        artifact_set,
+        config or Config(),
+        labels=LABELS if labels is None else labels,
+        holdout_ids=held_out or set(),
+        start_generation=2,
+        now=5.0,
+    )
+
+
+def test_what_the_owner_leaves_open_comes_from_the_set() -> None:
+    plan = planned()
+    assert (plan.epochs, plan.batch_size, plan.learning_rate, plan.preset) == (1, 8, 0.001, "obedient")
+    assert plan.replay_per_batch == 2
+    assert plan.steps == 5, "30 samples in places of 6"
+    assert plan.engine == "portable"
+
+
+def test_what_the_owner_configures_goes_first() -> None:
+    config = Config(
+        training=TrainingConfig(
+            epochs=3, batch_size=10, learning_rate=0.5, replay=0.0, preset="adamant", engine="ort_training", threads=2
+        )
+    )
+    plan = planned(config)
+    assert (plan.epochs, plan.batch_size, plan.learning_rate, plan.preset) == (3, 10, 0.5, "adamant")
+    assert (plan.engine, plan.threads, plan.replay_per_batch, plan.steps) == ("ort_training", 2, 0, 9)
+
+
+def test_a_batch_always_has_room_for_an_own_sample() -> None:
+    assert planned(Config(training=TrainingConfig(replay=1.0))).replay_per_batch == 7
+
+
+def test_samples_without_any_label_train_on_the_mentor_alone() -> None:
+    assert planned(labels=dict.fromkeys(LABELS, -1)).preset == "unlabelled"
+
+
+def test_a_held_out_sample_is_never_planned() -> None:
+    with pytest.raises(AssertionError, match="held-out"):
+        planned(held_out={"05"})
+
+
+def test_a_preset_that_the_set_lacks_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(UsageError, match="`obedeint`; it has: adamant, independent, obedient, unlabelled"):
+        planned(Config(training=TrainingConfig(preset="obedeint")))
+
+
+def test_a_round_without_samples_is_refused() -> None:
+    with pytest.raises(UsageError, match="mmd ingest"):
+        planned(labels={})
+
+
+def test_each_round_has_its_own_seed() -> None:
+    assert planned().seed == 3
+
+
+def test_only_a_schedule_with_mentor_terms_listens_to_the_mentor() -> None:
+    schedule = planned().schedule
+    silent = msgspec.structs.replace(schedule, beta=((0.0, 0.0),), gamma=((0.0, 0.0), (1.0, 0.0)))
+    assert round_plan().listens_to_mentor
+    assert not round_plan(schedule=silent).listens_to_mentor
+    assert not round_plan(
+        schedule=msgspec.structs.replace(silent, beta=((0.0, 1.0),)), hint_weights=()
+    ).listens_to_mentor
+
+
+def test_a_plan_on_disk_is_the_plan(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    folder = write_plan(state, round_plan(number=2))
+    assert read_plan(folder) == round_plan(number=2)
+    assert folder == round_folder(state, 2)
+    assert round_numbers(state) == [2]
+    assert next_round_number(state) == 3
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"number": 1}'])
+def test_a_plan_that_cannot_be_read_is_damage(tmp_path: Path, content: bytes | None) -> None:
+    folder = write_plan(StateDir(tmp_path), round_plan())
+    if content is None:
+        (folder / "plan.json").unlink()
+    else:
+        (folder / "plan.json").write_bytes(content)
+    with pytest.raises(StoreDamaged, match=r"plan\.json"):
+        read_plan(folder)
+
+
+def test_progress_is_read_from_the_last_whole_line(tmp_path: Path) -> None:
+    folder = write_plan(StateDir(tmp_path), round_plan())
+    assert read_progress(folder, round_plan()).step == 0
+    (folder / "losses.jsonl").write_bytes(b'{"step":1,"loss":2.5}\n{"step":2,"loss":1.5}\n{"step":3,"lo')
+    progress = read_progress(folder, round_plan())
+    assert (progress.step, progress.steps, progress.loss) == (2, 20, 1.5)
