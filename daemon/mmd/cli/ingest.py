@@ -23,7 +23,7 @@ PROGRESS_FROM_FILES = 100
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--label", metavar="L", help="The label of everything named; takes the place of folder names.")
 @click.option("--inbox", is_flag=True, help="Take in what lies in the state folder's inbox, and empty it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -23,7 +23,7 @@ FOLDER_MODE = 0o750
 @click.option(
     "--set",
     "set_folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     metavar="DIR",
     help="Artifact set to install [default: the one that comes with mmd].",
 )
