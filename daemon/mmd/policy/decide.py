@@ -10,6 +10,8 @@ from mmd.policy.levels import LEVELS, standing
 from mmd.policy.reasons import Code, Kind, Reason
 from mmd.policy.tracker import Tracker
 
+SETTLE_SECONDS = 3.0
+"""A new round waits until no sample has arrived for this long, so that it takes all of them."""
 LONGEST_COOLDOWN_SECONDS = 6 * 3600.0
 _FAILURE_FACTOR = 4.0
 
@@ -38,6 +40,8 @@ class Facts:
     """At least one round was finished."""
     held_since: float | None = None
     """Wall time; `None` when the owner does not hold training."""
+    samples_grew: float | None = None
+    """Monotonic time when the store was last seen to grow."""
     round_ended: float | None = None
     """Monotonic time of the end of the last round."""
     failed_rounds: int = 0
@@ -146,6 +150,15 @@ def _owner_and_pace_reasons(facts: Facts, config: Config, tracker: Tracker, now:
                 f"The last round ended {_duration(now.monotonic - facts.round_ended)} ago{failed}.",
                 now.wall_of(facts.round_ended),
                 f"{_duration(left)} have passed",
+            )
+    if facts.samples_grew is not None and not facts.is_round_open:
+        left = facts.samples_grew + SETTLE_SECONDS - now.monotonic
+        if left > 0:
+            yield Reason(
+                Code.SAMPLES_ARRIVING,
+                "Samples are arriving.",
+                _since(Code.SAMPLES_ARRIVING, tracker, now),
+                f"none has arrived for {_duration(SETTLE_SECONDS)}",
             )
 
 

@@ -16,6 +16,7 @@ class Code(StrEnum):
     HELD_BY_USER = "held_by_user"
     TRAINER_FAILED = "trainer_failed"
     COOLDOWN = "cooldown"
+    SAMPLES_ARRIVING = "samples_arriving"
     TOO_FEW_SAMPLES = "too_few_samples"
     NOTHING_NEW = "nothing_new"
     NO_ARTIFACT_SET = "no_artifact_set"
@@ -52,6 +53,9 @@ REASONS: dict[Code, ReasonKind] = {
     Code.HELD_BY_USER: ReasonKind(Kind.USER, "the owner holds training with `mmd pause`"),
     Code.TRAINER_FAILED: ReasonKind(Kind.PACE, "the trainer failed and is tried again after a while"),
     Code.COOLDOWN: ReasonKind(Kind.PACE, "the last round ended a moment ago (`daemon.cooldown_seconds`)"),
+    Code.SAMPLES_ARRIVING: ReasonKind(
+        Kind.PACE, "samples are still being taken in; a round waits for the last of them"
+    ),
     Code.TOO_FEW_SAMPLES: ReasonKind(Kind.WORK, "fewer samples to train on than `training.min_samples`"),
     Code.NOTHING_NEW: ReasonKind(Kind.WORK, "fewer new samples since the last round than `training.min_new_samples`"),
     Code.NO_ARTIFACT_SET: ReasonKind(Kind.WORK, "no artifact set is installed"),

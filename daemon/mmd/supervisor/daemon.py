@@ -139,7 +139,7 @@ class Daemon:
         self._tracker = remember(self._tracker, self._reasons, now)
 
     def _facts(self) -> Facts:
-        counts = self._stock.counts()
+        counts = self._stock.counts(self._clock())
         runner = self._runner
         return Facts(
             is_running=runner.is_running,
@@ -149,6 +149,7 @@ class Daemon:
             new=counts.new,
             has_trained=runner.has_trained,
             held_since=held_since(self._state_dir),
+            samples_grew=self._stock.grew_at,
             round_ended=runner.round_ended,
             failed_rounds=runner.failed_rounds,
             retry_at=runner.retry_at,
@@ -274,7 +275,7 @@ class Daemon:
             mode=self._mode,
             reasons=self._reasons,
             conditions=conditions,
-            counts=self._stock.counts(),
+            counts=self._stock.counts(self._clock()),
             progress=self._runner.progress,
             is_daemon=True,
         )
@@ -308,11 +309,12 @@ class Daemon:
         if request.get("force"):
             if not self._state_dir.is_initialised:
                 raise UsageError("No artifact set is installed; run `mmd init` first.")
-            if self._stock.counts().trainable == 0 and self._runner.progress is None:
+            if self._stock.counts(self._clock()).trainable == 0 and self._runner.progress is None:
                 raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
             self._mode = Mode.FORCED
             release(self._state_dir)
             self._forced_after = self._runner.round_ended
+        self._stock.grew_at = None  # whoever asks for a round knows what they have put in
         self._look()
         return why_view(self._runner.state, self._mode, self._reasons, [])
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from mmd.conditions import Instant
 from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.samples.records import SampleCounts
@@ -21,14 +22,21 @@ class Stock:
         self._path = state.samples_db
         self._signature: _Signature | None = None
         self._counts = NO_SAMPLES
+        self._is_first = True
+        self.grew_at: float | None = None
+        """Monotonic time when there were suddenly more samples; `None` when that was not seen yet."""
 
-    def counts(self) -> SampleCounts:
+    def counts(self, now: Instant) -> SampleCounts:
         """Return the present counts; the last known ones while the store cannot be read."""
         signature = self._current_signature()
         if signature != self._signature:
             self._signature = signature
+            total, is_first = self._counts.total, self._is_first
             try:
                 self._counts = count_samples(self._path)
+                self._is_first = False
+                if self._counts.total > total and not is_first:
+                    self.grew_at = now.monotonic
             except MmdError as error:
                 log.warning("%s", error)
                 self._signature = None if _is_passing(error) else signature

@@ -1,0 +1,90 @@
+"""Does the daemon know whether somebody uses the board?"""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.fakes.board import Board
+
+from mmd.conditions import Instant, user_idle
+from mmd.conditions.user_idle import InputActivity
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Board:
+    return Board(tmp_path / "root", is_bare=True)
+
+
+def at(monotonic: float = 1000.0) -> Instant:
+    return Instant(wall=time.time(), monotonic=monotonic)
+
+
+def test_a_board_without_terminals_and_input_devices_is_headless(bare: Board) -> None:
+    reading, activity = user_idle.read(bare.root, at(), None)
+    assert reading.value is None
+    assert activity is None
+    assert reading.detail == "headless: no terminal and no input device"
+
+
+@pytest.mark.parametrize("name", ["tty1", "pts/3"])
+def test_the_access_time_of_a_terminal_tells_when_somebody_typed(bare: Board, name: str) -> None:
+    reading, _ = user_idle.read(bare.terminal(name, idle_seconds=40).root, at(), None)
+    assert reading.value == pytest.approx(40, abs=2)
+    assert reading.detail == f"/dev/{name}"
+
+
+def test_the_newest_of_all_terminals_counts(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=900).terminal("pts/0", idle_seconds=7).terminal("pts/1", idle_seconds=800)
+    assert user_idle.read(bare.root, at(), None)[0].detail == "/dev/pts/0"
+
+
+def test_a_serial_console_counts_and_other_serial_ports_do_not(bare: Board) -> None:
+    bare.terminal("ttyAMA0", idle_seconds=50).terminal("ttyUSB0", idle_seconds=1).terminal("tty", idle_seconds=1)
+    bare.write("sys/class/tty/console/active", "ttyAMA0")
+    assert user_idle.read(bare.root, at(), None)[0].detail == "/dev/ttyAMA0"
+
+
+def test_a_terminal_used_in_the_future_is_named_and_ignored(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=-4000).terminal("tty2", idle_seconds=100)
+    reading, _ = user_idle.read(bare.root, at(), None)
+    assert reading.value == pytest.approx(100, abs=2)
+    assert reading.problems == ("/dev/tty1 was used in the future; did the clock jump?",)
+
+
+def test_a_moment_in_the_future_is_now(bare: Board) -> None:
+    assert user_idle.read(bare.terminal("tty1", idle_seconds=-10).root, at(), None)[0].value == 0.0
+
+
+@pytest.mark.parametrize("line", ["i8042", "USB Keyboard", "gpio-keys", "goodix_touch", "PS/2 Mouse"])
+def test_an_input_interrupt_that_moves_is_activity(bare: Board, line: str) -> None:
+    bare.terminal("tty1", idle_seconds=5000)
+    _, activity = user_idle.read(bare.interrupts({line: 10, "eth0": 7}).root, at(100), None)
+    reading, activity = user_idle.read(bare.interrupts({line: 11, "eth0": 7}).root, at(101), activity)
+    assert reading.value == 0.0
+    reading, _ = user_idle.read(bare.root, at(161), activity)
+    assert reading.value == 60.0
+    assert reading.detail == "input interrupts"
+
+
+def test_other_interrupts_are_no_activity(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=5000)
+    _, activity = user_idle.read(bare.interrupts({"i8042": 10, "eth0": 7}).root, at(100), None)
+    reading, _ = user_idle.read(bare.interrupts({"i8042": 10, "eth0": 9999}).root, at(101), activity)
+    assert reading.detail == "/dev/tty1"
+
+
+def test_the_first_look_trusts_the_terminals_and_not_the_unknown_past_of_interrupts(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=5000).interrupts({"i8042": 10})
+    assert user_idle.read(bare.root, at(), None)[0].value == pytest.approx(5000, abs=2)
+
+
+def test_without_terminals_idle_time_starts_with_the_first_look(bare: Board) -> None:
+    reading, activity = user_idle.read(bare.interrupts({"i8042": 10}).root, at(100), None)
+    assert reading.value == 0.0
+    assert user_idle.read(bare.root, at(400), activity)[0].value == 300.0
+
+
+def test_garbage_in_interrupts_is_survived(bare: Board) -> None:
+    bare.write("proc/interrupts", "no colon i8042\n 1: many IO-APIC i8042\n:::\n")
+    _, activity = user_idle.read(bare.root, at(5), None)
+    assert activity == InputActivity(count=0, first_seen=5)
