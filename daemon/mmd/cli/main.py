@@ -93,8 +93,21 @@ def _common_options() -> list[click.Option]:
     ]
 
 
+class _ReaderLeft(Exception):
+    """Whoever reads the output (`head`, say) has gone; there is nobody left to tell."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            # click would make exit code 1 of it.
+            raise _ReaderLeft from error
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -132,8 +145,7 @@ def main() -> None:
             raise
         print(f"mmd: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader (`head`, say) has gone; there is nobody left to tell.
+    except _ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
