@@ -12,6 +12,8 @@ from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state
 
 _BUFFER = "_grad.accumulation.buffer"
 _RESET = "lazy_reset_grad"
+_DEADLY = b"AveragePoolGrad"
+"""onnxruntime-training 1.19.2 divides by zero in this operator's kernel, which ends the process."""
 
 
 def is_installed() -> bool:
@@ -35,6 +37,10 @@ class OrtTrainingEngine:
         graphs = artifact_set.manifest.graphs
         self._manifest = artifact_set.manifest
         path = artifact_set.path(graphs.training_cached if variant == "cached" else graphs.training)
+        if _DEADLY in path.read_bytes():
+            raise ArtifactRefused(
+                f"onnxruntime-training crashes on the AveragePool layers in {path.name}; use the portable engine."
+            )
         self._training = open_session(path, threads=threads)
         self._optimizer = open_session(artifact_set.path(graphs.optimizer), threads=threads)
         self._names = tuple(parameter.name for parameter in self._manifest.parameters)

@@ -1,9 +1,8 @@
 """Lowering rules: arithmetic that the gradient builder writes with operators of its own."""
 
-import numpy as np
 from onnx import NodeProto
 
-from mmd_tools.lowering.emitter import OPTIONAL, Emitter, attributes_of, input_of, output_of
+from mmd_tools.lowering.emitter import Emitter, attributes_of, output_of
 
 
 def scale(e: Emitter, node: NodeProto) -> None:
@@ -50,37 +49,3 @@ def _transposed(e: Emitter, tensor: str, *, last: bool, batch: bool) -> str:
     if last and len(axes) > 1:
         axes[-1], axes[-2] = axes[-2], axes[-1]
     return e.emit("Transpose", tensor, perm=axes) if axes != sorted(axes) else tensor
-
-
-def reduce_sum_training(e: Emitter, node: NodeProto) -> None:
-    """y = sum of x over the axes that are computed; all of x kept where there are none."""
-    attributes = attributes_of(node)
-    e.emit("ReduceSum", *node.input, to=node.output[0], keepdims=int(attributes.get("keepdims", 1)),
-           noop_with_empty_axes=int(attributes.get("noop_with_empty_axes", 0)))  # fmt: skip
-
-
-def broadcast_gradient_args(e: Emitter, node: NodeProto) -> None:
-    """Given the shapes of a and b: the axes of a + b along which a was broadcast, and those of b."""
-    ranks = [int(e.sizes(shape)[0]) for shape in node.input]
-    rank = max(ranks)
-    a, b = (
-        e.emit("Concat", e.integers(*(1,) * (rank - own)), shape, axis=0) if own < rank else shape
-        for shape, own in zip(node.input, ranks, strict=True)
-    )
-    one = e.constant(1, np.int64)
-    for index, (mine, other) in enumerate(((a, b), (b, a))):
-        if output_of(node, index) == OPTIONAL:
-            continue
-        is_one = e.emit("Equal", mine, one)
-        is_broadcast = e.emit("And", is_one, e.emit("Not", e.emit("Equal", other, one)))
-        e.reshape(e.emit("NonZero", is_broadcast), -1, to=output_of(node, index))
-
-
-def pass_through(e: Emitter, node: NodeProto) -> None:
-    """y = x; further inputs only order the execution."""
-    e.emit("Identity", input_of(node, 0), to=node.output[0])
-
-
-def size_training(e: Emitter, node: NodeProto) -> None:
-    """y = the number of elements of x."""
-    e.emit("Size", node.input[0], to=node.output[0])

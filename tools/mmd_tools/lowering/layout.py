@@ -57,6 +57,11 @@ def split_training(e: Emitter, node: NodeProto) -> None:
     e.emit_many("Split", [x, lengths], outputs, axis=int(attributes_of(node).get("axis", 0)))
 
 
+def trilu(e: Emitter, node: NodeProto) -> None:
+    """y = the upper or lower triangle of x, as ONNX has it since opset 14."""
+    e.emit("Trilu", *node.input, to=node.output[0], upper=int(attributes_of(node).get("upper", 1)))
+
+
 def _length(e: Emitter, tensor: str, axis: int) -> str:
     size = e.shape(tensor)[axis]
     if isinstance(size, int):

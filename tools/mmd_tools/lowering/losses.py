@@ -10,6 +10,7 @@ def softmax_cross_entropy_loss(e: Emitter, node: NodeProto) -> None:
     """l[n] = -w[t] log softmax(x)[n, t], 0 where t is ignored; then none, the sum, or the mean weighted by w."""
     x, labels = node.input[:2]
     log_probabilities = e.emit("LogSoftmax", x, to=output_of(node, 1) or None, axis=1)
+    e.shapes[log_probabilities] = e.shape(x)
     weights, safe_labels = _sample_weights(e, node, labels, input_of(node, 2), input_of(node, 3))
     picked = e.emit("GatherElements", log_probabilities, e.emit("Unsqueeze", safe_labels, e.integers(1)), axis=1)
     losses = e.emit("Neg", e.emit("Squeeze", picked, e.integers(1)))
