@@ -88,6 +88,11 @@ def _with_progress(items: "list[Found | Refusal]") -> "Iterator[Found | Refusal]
     yield from track(items, description="Ingesting", console=Console(stderr=True), transient=True)
 
 
+def one_line(text: str) -> str:
+    """Make `text` fit to be printed: a file name may hold line breaks, control codes, and bytes that are no text."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 @dataclass
 class Account:
     """What became of everything, in the order in which it was committed."""
@@ -105,7 +110,7 @@ class Account:
             return
         self.refused.append(result)
         if not as_json:
-            print(f"mmd: refused {result}", file=sys.stderr)
+            print(one_line(f"mmd: refused {result}"), file=sys.stderr)
 
     def show(self, *, as_json: bool) -> None:
         if as_json:
@@ -134,12 +139,13 @@ class Account:
     def _name_repeats(self) -> None:
         repeats = [(path, added) for path, added in self.samples if added.outcome.value == "already stored"]
         for path, added in repeats[:REPEATS_NAMED]:
-            print(f"already stored: {path} (as {added.id[:12]}, from {added.stored_source})")
+            print(one_line(f"already stored: {path} (as {added.id[:12]}, from {added.stored_source})"))
         if len(repeats) > REPEATS_NAMED:
             print(f"already stored: {len(repeats) - REPEATS_NAMED} more")
         for path, added in self.samples:
             if added.outcome.value == "labelled":
-                print(f"labelled: {path} was stored without a label (as {added.id[:12]}); now it is `{added.label}`")
+                told = f"labelled: {path} was stored without a label (as {added.id[:12]}); now it is `{added.label}`"
+                print(one_line(told))
 
     def _as_json(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmd.cli.ingest import one_line
 from mmd.cli.main import Session, pass_session
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def _cells(record: "SampleRecord") -> list[str]:
         "holdout" if record.holdout else "training",
         "-" if record.seen_in_round is None else str(record.seen_in_round),
         datetime.fromtimestamp(record.ingested).astimezone().isoformat(timespec="seconds"),
-        # A file name may hold anything, a tab or a line break included.
-        "".join(char if char.isprintable() else "?" for char in record.source),
+        one_line(record.source),
     ]
 
 

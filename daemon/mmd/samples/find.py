@@ -116,7 +116,8 @@ def _file(path: Path, label: str | None, source: str) -> Found | Refusal:
     if suffix not in IMAGE_SUFFIXES | ARRAY_SUFFIXES:
         shown = f"the extension {path.suffix}" if suffix else "no extension"
         return Refusal(path, f"has {shown}; expected .png, .jpg, .jpeg, .npy or .npz.")
-    return Found(path, label, source)
+    # A file name is bytes, the store keeps text.
+    return Found(path, label, os.fsencode(source).decode(errors="replace"))
 
 
 def explain(error: OSError, path: Path) -> str:

@@ -69,7 +69,7 @@ class InboxPass:
             name = f"{refusal.path.stem}-{number}{refusal.path.suffix}"
             number += 1
         place = refusal.path.relative_to(self._inbox)
-        write_bytes(aside / f"{name}.reason.txt", f"{place}: {refusal.reason}\n".encode())
+        write_bytes(aside / f"{name}.reason.txt", f"{place}: {refusal.reason}\n".encode(errors="replace"))
         move(refusal.path, aside / name)
 
 
