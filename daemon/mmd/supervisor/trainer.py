@@ -14,7 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,22 +118,29 @@ def _tell(say: Voice, verdict: msgspec.Struct) -> None:
     say("verdict", **msgspec.to_builtins(verdict))
 
 
-def _lock(folder: Path) -> int:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     """Keep a second trainer off this round; wait a little for one that is dying."""
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    try:
+        patience = time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while not _is_locked(descriptor):
             if time.monotonic() > patience:
-                os.close(descriptor)
                 raise MmdError(
                     f"Another trainer is at work on round {folder.name}; wait for it, or end that process first."
-                ) from None
+                )
             time.sleep(_LOCK_LOOK_SECONDS)
-        else:
-            return descriptor
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None, *, open_engine: "OpenEngine | None" = None) -> int:
@@ -148,8 +156,8 @@ def main(arguments: Sequence[str] | None = None, *, open_engine: "OpenEngine | N
         folder = round_folder(state, options.round)
         if not folder.is_dir():
             raise StoreDamaged(f"There is no round {options.round} in {state.rounds}.")
-        _lock(folder)
-        train(state, options.round, say, departure, open_engine=open_engine or _engine_opener())
+        with _alone(folder):
+            train(state, options.round, say, departure, open_engine=open_engine or _engine_opener())
     except MmdError as error:
         say("failed", message=str(error))
         return error.exit_code

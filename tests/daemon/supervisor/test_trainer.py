@@ -1,0 +1,290 @@
+"""What does the trainer child say, and how does it end, when something is wrong?"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from tests.tiny import Board, tiny_board, tiny_samples
+
+from mmd.artifact.card import generation_folder, read_card
+from mmd.config import Config, GateConfig, TrainingConfig
+from mmd.errors import TrainingFailed
+from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
+from mmd.samples.records import NewSample
+from mmd.supervisor import trainer
+from mmd.supervisor.rounds import begin_round, finish_round, open_round, trainer_command
+from mmd.training.engine import StepLosses
+from mmd.training.plan import RoundPlan, write_plan
+from mmd.training.portable import PortableEngine
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def keep_sigterm() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def board(tmp_path: Path, tiny_set: Path) -> Board:
+    return tiny_board(tmp_path / "state", tiny_set)
+
+
+def begin(board: Board, config: Config | None = None) -> RoundPlan:
+    with board.store() as store:
+        return begin_round(board.state, config or board.config, store)
+
+
+def run_trainer(board: Board, capsys: Capture, **engine: Any) -> tuple[int, list[dict[str, Any]]]:
+    capsys.readouterr()
+    code = trainer.main(["--state-dir", str(board.state.root), "--round", "1"], **engine)
+    return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def outcome(board: Board) -> RoundOutcome | None:
+    return read_outcome(board.state.rounds / "0001")
+
+
+def test_a_round_says_its_steps_and_its_verdict(board: Board, capsys: Capture) -> None:
+    plan = begin(board)
+    code, events = run_trainer(board, capsys)
+    assert code == 0
+    assert [event["event"] for event in events] == [
+        "preparing",
+        *["step"] * plan.steps,
+        "evaluating",
+        "verdict",
+    ]
+    assert all(event["steps"] == plan.steps for event in events[1:-2])
+    verdict = read_verdict(board.state.rounds / "0001")
+    assert verdict is not None
+    assert verdict.reason == events[-1]["reason"]
+
+
+def test_a_judged_round_says_its_verdict_again(board: Board, capsys: Capture) -> None:
+    begin(board)
+    _, first = run_trainer(board, capsys)
+    code, again = run_trainer(board, capsys)
+    assert code == 0
+    assert again == first[-1:]
+
+
+def test_a_verdict_that_does_not_parse_is_made_again(board: Board, capsys: Capture) -> None:
+    begin(board)
+    _, first = run_trainer(board, capsys)
+    (board.state.rounds / "0001" / "verdict.json").write_text("{")
+    _, again = run_trainer(board, capsys)
+    assert again[-1] == first[-1]
+
+
+def test_what_a_round_trained_on_is_never_held_out(board: Board) -> None:
+    plan = begin(board)
+    with board.store() as store:
+        assert not set(plan.sample_ids) & set(store.holdout_ids())
+        assert set(plan.sample_ids) == set(store.training_ids())
+
+
+def test_samples_are_new_until_their_round_is_finished(board: Board, capsys: Capture) -> None:
+    begin(board)
+    run_trainer(board, capsys)
+    with board.store() as store:
+        assert store.counts().new == 57
+        finish_round(board.state, 1, store)
+        assert store.counts().new == 0
+
+
+def test_a_sample_with_another_label_since_stays_new(board: Board, capsys: Capture) -> None:
+    begin(board)
+    run_trainer(board, capsys)
+    with board.store() as store:
+        identifier = store.training_ids()[0]
+        record = store.get(identifier)
+        assert record is not None
+        store.label(identifier, "a" if record.label != "a" else "b")
+        finish_round(board.state, 1, store)
+        assert store.counts().new == 1
+
+
+def test_without_labels_the_mentor_alone_teaches(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, labelled=False)
+    assert begin(board).preset == "unlabelled"
+    _, events = run_trainer(board, capsys)
+    assert events[-1]["code"] == "too_few_holdout"
+    assert events[-2]["event"] == "evaluating"
+    steps = [event["loss"] for event in events if event["event"] == "step"]
+    assert np.mean(steps[-5:]) < np.mean(steps[:5])
+
+
+def test_labels_alone_never_wake_the_mentor(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, preset="independent")
+    begin(board)
+    code, _ = run_trainer(board, capsys)
+    assert code == 0
+    assert not (board.state.rounds / "0001" / "mentor").exists()
+
+
+def test_the_fused_variant_trains_too(board: Board, capsys: Capture) -> None:
+    write_plan(board.state, msgspec.structs.replace(begin(board), variant="fused"))
+    _, events = run_trainer(board, capsys)
+    assert events[-1]["event"] == "verdict"
+
+
+def test_too_few_held_out_samples_are_the_reason_for_no_promotion(board: Board, capsys: Capture) -> None:
+    begin(board, Config(training=TrainingConfig(), gate=GateConfig(min_holdout=1000)))
+    _, events = run_trainer(board, capsys)
+    assert not events[-1]["promoted"]
+    assert "1000 are needed" in events[-1]["reason"]
+
+
+class Exploding(PortableEngine):
+    """Its losses are never finite."""
+
+    def step(self, *arguments: Any) -> StepLosses:
+        super().step(*arguments)
+        return StepLosses(float("nan"), 0.0, 0.0, (0.0,))
+
+
+def test_a_round_that_cannot_be_trained_is_closed_and_its_samples_are_no_longer_new(
+    board: Board, capsys: Capture
+) -> None:
+    begin(board)
+    code, events = run_trainer(board, capsys, open_engine=lambda artifact_set, **_: Exploding(artifact_set))
+    assert code == TrainingFailed.exit_code
+    assert events[-1]["event"] == "failed"
+    assert "training.learning_rate" in events[-1]["message"]
+    assert [event["event"] for event in events].count("notice") == 3
+    closed = outcome(board)
+    assert closed is not None
+    assert closed.outcome == "failed"
+    with board.store() as store:
+        assert store.counts().new == 0
+
+
+def test_another_artifact_set_in_mid_round_abandons_it(board: Board, capsys: Capture) -> None:
+    write_plan(board.state, msgspec.structs.replace(begin(board), artifact_sha256="another"))
+    code, events = run_trainer(board, capsys)
+    assert code == 0
+    assert events[-1] == {"event": "abandoned", "message": "Another artifact set was installed in mid-round."}
+    assert open_round(board.state) is None
+
+
+def test_a_model_to_start_from_that_is_gone_abandons_the_round(board: Board, capsys: Capture) -> None:
+    begin(board)
+    (generation_folder(board.state.models, 0) / "parameters.safetensors").write_bytes(b"broken")
+    _, events = run_trainer(board, capsys)
+    assert events[-1]["event"] == "abandoned"
+    assert "gen-0000/parameters.safetensors fails its checksum" in events[-1]["message"]
+
+
+def test_a_sample_forgotten_before_the_steps_abandons_the_round(board: Board, capsys: Capture) -> None:
+    plan = begin(board)
+    with board.store() as store:
+        store.forget([plan.sample_ids[0]])
+    _, events = run_trainer(board, capsys)
+    assert events[-1]["event"] == "abandoned"
+    with board.store() as store:
+        assert store.counts().new > 0, "the others wait for the next round"
+
+
+def test_a_plan_that_does_not_parse_closes_the_round(board: Board, capsys: Capture) -> None:
+    begin(board)
+    (board.state.rounds / "0001" / "plan.json").write_text("{")
+    code, events = run_trainer(board, capsys)
+    assert code == 4
+    assert "plan.json" in events[-1]["message"]
+    closed = outcome(board)
+    assert closed is not None
+    assert closed.outcome == "failed"
+
+
+def test_a_damaged_artifact_set_leaves_the_round_open(board: Board, tmp_path: Path, capsys: Capture) -> None:
+    begin(board)
+    copy = tmp_path / "damaged"
+    shutil.copytree(board.state.artifact_set, copy)
+    (copy / "mentor.onnx").write_bytes(b"broken")
+    board.state.artifact_set.unlink()
+    board.state.artifact_set.symlink_to(copy)
+    code, events = run_trainer(board, capsys)
+    assert code == 5
+    assert "mentor.onnx" in events[-1]["message"]
+    assert open_round(board.state) == 1
+
+
+def test_a_round_that_was_never_begun_is_refused(board: Board, capsys: Capture) -> None:
+    code, events = run_trainer(board, capsys)
+    assert code == 4
+    assert events == [{"event": "failed", "message": f"There is no round 1 in {board.state.rounds}."}]
+
+
+def test_a_closed_round_has_nothing_to_say(board: Board, capsys: Capture) -> None:
+    begin(board)
+    board.models().close_round(1, "abandoned", "because")
+    assert run_trainer(board, capsys) == (0, [])
+
+
+def test_the_next_round_starts_from_the_promoted_model_and_remembers_every_sample(
+    board: Board, capsys: Capture
+) -> None:
+    begin(board, Config(training=TrainingConfig(epochs=15)))
+    run_trainer(board, capsys)
+    with board.store() as store:
+        assert finish_round(board.state, 1, store).outcome == "promoted"
+        first = set(store.training_ids())
+        inputs, labels = tiny_samples(40, seed=77)
+        store.add(
+            NewSample(content.tobytes(), "abcd"[label], "more.png")
+            for content, label in zip(inputs, labels, strict=True)
+        )
+        plan = begin_round(board.state, board.config, store)
+    assert (plan.number, plan.start_generation) == (2, 1)
+    capsys.readouterr()
+    assert trainer.main(["--state-dir", str(board.state.root), "--round", "2"]) == 0
+    card = read_card(board.state.rounds / "0002" / "candidate")
+    assert card.parent == 1
+    assert first <= set(card.sample_ids)
+    assert set(plan.sample_ids) <= set(card.sample_ids)
+
+
+def test_two_rounds_are_never_open_at_once(board: Board) -> None:
+    assert begin(board) == begin(board)
+
+
+def test_a_listener_that_is_gone_ends_the_trainer_with_a_checkpoint(board: Board) -> None:
+    begin(board, Config(training=TrainingConfig(epochs=200)))
+    with subprocess.Popen(trainer_command(board.state, 1), stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        while b'"step": 12,' not in child.stdout.readline():
+            pass
+        child.stdout.close()
+        assert child.wait(30) == 0
+    assert open_round(board.state) == 1
+    assert list((board.state.rounds / "0001" / "checkpoints").iterdir())
+
+
+def test_promotion_needs_neither_numpy_nor_onnxruntime() -> None:
+    script = (
+        "import sys, mmd.supervisor.rounds, mmd.promotion.models, mmd.supervisor.trainer;"
+        "print(sorted({'numpy', 'onnxruntime', 'onnx', 'PIL', 'rich'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_second_trainer_gives_up_after_a_while(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(board)
+    monkeypatch.setattr(trainer, "_LOCK_PATIENCE_SECONDS", 0.1)
+    with trainer._alone(board.state.rounds / "0001"):
+        code, events = run_trainer(board, capsys)
+    assert code == 1
+    assert "Another trainer is at work on round 0001" in events[-1]["message"]
