@@ -45,7 +45,7 @@ class ControlServer:
                 self._listener.bind(address)
         finally:
             os.umask(previous_mask)
-        self._listener.listen(MOST_CLIENTS)
+        self._listener.listen()
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:

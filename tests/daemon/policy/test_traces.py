@@ -1,0 +1,83 @@
+"""Whatever a board does over time: does training keep within the limits, never flap, and start when it may?"""
+
+import dataclasses
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.daemon.policy.test_decide import GOOD, READY, conditions
+
+from mmd.config import Config
+from mmd.policy import Facts, Mode, Tracker, decide, look, remember
+from mmd.policy.levels import LEVELS, standing
+
+CONFIG = Config()
+SETTLED_SECONDS = 31.0
+"""Longer than every dwell of the default configuration."""
+
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "external_power": st.booleans(),
+        "battery_charge": st.one_of(st.none(), st.floats(0, 100)),
+        "user_idle": st.one_of(st.none(), st.floats(0, 1000)),
+        "soc_temperature": st.one_of(st.none(), st.floats(-40, 150)),
+        "memory_available": st.floats(0, 1000),
+        "disk_free": st.floats(0, 1000),
+    },
+)
+traces = st.lists(st.tuples(st.floats(0.1, 60), values), min_size=1, max_size=40)
+
+
+@dataclasses.dataclass
+class Replay:
+    """Runs the policy over a trace as the daemon does, and keeps when training started and stopped."""
+
+    facts: Facts = READY
+    is_running: bool = False
+    now: float = 0.0
+    tracker: Tracker = dataclasses.field(default_factory=Tracker)
+
+    def see(self, seconds: float, readings: dict[str, Any]) -> None:
+        self.now += seconds
+        seen = conditions(self.now, **readings)
+        self.tracker = look(self.tracker, seen, CONFIG.conditions)
+        facts = dataclasses.replace(self.facts, is_running=self.is_running)
+        reasons = decide(seen, facts, CONFIG, tracker=self.tracker, mode=Mode.AUTO, now=seen.at)
+        self.tracker = remember(self.tracker, reasons, seen.at)
+        self.is_running = not reasons
+        if self.is_running:
+            for name in LEVELS:
+                assert standing(name, seen, CONFIG.conditions).meets_stop, f"it trains although {name} says stop"
+
+
+@settings(max_examples=200, deadline=None)
+@given(traces)
+def test_no_trace_trains_beyond_a_stop_level(trace: list[tuple[float, dict[str, Any]]]) -> None:
+    replay = Replay()
+    for seconds, readings in trace:
+        replay.see(seconds, readings)
+
+
+@settings(max_examples=200, deadline=None)
+@given(traces)
+def test_every_trace_that_ends_well_ends_in_training(trace: list[tuple[float, dict[str, Any]]]) -> None:
+    replay = Replay()
+    for seconds, readings in trace:
+        replay.see(seconds, readings)
+    replay.see(1, GOOD)
+    replay.see(SETTLED_SECONDS, GOOD)
+    assert replay.is_running
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 3), st.booleans()), min_size=2, max_size=80))
+def test_a_flapping_charger_never_flaps_training_faster_than_the_dwell(trace: list[tuple[float, bool]]) -> None:
+    replay, last_bad = Replay(), None
+    for seconds, is_plugged in trace:
+        was_running = replay.is_running
+        replay.see(seconds, {"external_power": is_plugged})
+        if not is_plugged:
+            last_bad = replay.now
+        if replay.is_running and not was_running and last_bad is not None:
+            assert replay.now - last_bad >= CONFIG.conditions.external_power.dwell_seconds
