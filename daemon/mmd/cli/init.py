@@ -1,6 +1,5 @@
 """`mmd init`: make the state folder out of an artifact set."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +119,8 @@ def _finish(session: Session, source: "ArtifactSet") -> None:
     from mmd.samples.store import SampleStore
 
     state = session.state
+    for leftover in state.root.glob(".*.removed"):
+        shutil.rmtree(leftover, ignore_errors=True)
     if state.samples_db.exists() and state.samples_db.stat().st_size:
         with SampleStore(state.samples_db) as store:
             store.adopt(form_of(source))
@@ -149,7 +150,7 @@ def _install(source: "ArtifactSet", state: StateDir) -> None:
     from mmd.artifact.manifest import MANIFEST_NAME
     from mmd.durable import install_folder, remove_folder
 
-    prepared = state.root / f".{state.artifact_set.name}.{os.getpid()}.tmp"
+    prepared = state.root / f".{state.artifact_set.name}.tmp"
     shutil.rmtree(prepared, ignore_errors=True)
     prepared.mkdir()
     try:
