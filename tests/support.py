@@ -78,9 +78,16 @@ def run_mmd(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def call_mmd(*arguments: object, state: Path | None = None, config: Path | None = None) -> Ran:
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def call_mmd(
+    *arguments: object, state: Path | None = None, config: Path | None = None, on_terminal: bool = False
+) -> Ran:
     """Run `mmd` in this process: as `run_mmd`, but quicker, for commands that neither stay nor fork."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (_Terminal(), _Terminal()) if on_terminal else (io.StringIO(), io.StringIO())
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MMD_")}
     environment["MMD_CONFIG"] = str(config or "")
     if state is not None:
