@@ -205,9 +205,10 @@ def _read(path: Path) -> Arrays:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _refused(f"{path} is a single array, not an .npz with `inputs` and `labels`")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise _refused(f"{path} is a single array, not an .npz with `inputs` and `labels`")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise _refused(f"{path} cannot be read as an .npz of plain arrays") from error
