@@ -169,9 +169,9 @@ def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray
     return [np.asarray(value) for value in session.run(None, feeds)]
 
 
-def shape_of(net: Net, tensor: str) -> tuple[int, ...]:
+def shape_of(net: Net, tensor: str, *, opset: int = 17) -> tuple[int, ...]:
     """Return the shape of `tensor` for a batch of one."""
-    model = net.model(tensor)
+    model = net.model(tensor, opset=opset)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     return run(model, {"x": np.zeros((1, *SHAPE), np.float32)})[0].shape
 

@@ -153,3 +153,35 @@ def test_a_weight_that_two_layers_share_is_folded_apart(tmp_path: Path) -> None:
     prepared = read_network(save(original, tmp_path, "net.onnx"), "mentee")
     x_in = np.random.default_rng(0).standard_normal((2, *networks.SHAPE)).astype(np.float32)
     np.testing.assert_allclose(outputs(prepared.model, x_in), outputs(original, x_in), rtol=1e-4, atol=1e-5)
+
+
+def test_newer_forms_are_said_in_the_older_opset(tmp_path: Path) -> None:
+    net = Net()
+    x = net.add("Pad", net.conv("x", 1, 4), net.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    net.nodes.append(onnx.helper.make_node("Split", [x], ["left", "right"], axis=1, num_outputs=2))
+    x = net.add("Gelu", net.add("Concat", "right", "left", axis=1))
+    x = net.add("Gelu", x, approximate="tanh")
+    x = net.add("ReduceMean", x, net.constant([2, 3], np.int64), keepdims=0)
+    original = net.model(net.gemm(x, 4, 4), opset=20)
+    prepared = read_network(save(original, tmp_path, "net.onnx"), "mentee")
+    x_in = np.random.default_rng(0).standard_normal((2, *networks.SHAPE)).astype(np.float32)
+    np.testing.assert_allclose(outputs(prepared.model, x_in), outputs(original, x_in), rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_older_opset_cannot_say_is_refused_by_name(tmp_path: Path) -> None:
+    net = Net()
+    weight = net.constant([0, 1, 0, 1], np.int64)
+    x = net.add("Pad", net.conv("x", 1, 4), weight, "", net.constant([2, 3], np.int64), out="padded")
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    path = save(net.model(net.gemm(x, 4, 4), opset=18), tmp_path, "net.onnx")
+    with pytest.raises(ArtifactRefused, match=r"Pad \(padded_node\) of opset 18 cannot be said in opset 17"):
+        read_network(path, "mentee")
+
+
+@pytest.mark.parametrize(("shape", "kernel"), [((3, 16), [5]), ((2, 6, 6, 6), [3, 3, 3])], ids=["sound", "volume"])
+def test_signals_and_volumes_are_networks_too(shape: tuple[int, ...], kernel: list[int], tmp_path: Path) -> None:
+    net = Net()
+    x = net.add("Conv", "x", net.weight(4, shape[0], *kernel), net.weight(4))
+    x = net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", x)))
+    prepared = read_network(save(net.model(net.gemm(x, 4, 4), shape=shape), tmp_path, "net.onnx"), "mentee")
+    assert prepared.input_shape == shape

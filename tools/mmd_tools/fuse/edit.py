@@ -47,6 +47,14 @@ def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
     return default
 
 
+def number(node: onnx.NodeProto, name: str, default: float) -> float:
+    """Return a float attribute."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return float(entry.f)
+    return default
+
+
 def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     found: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:

@@ -16,6 +16,7 @@ from mmd_tools.fuse.probes import Probe, compared
 MENTOR_PREFIX = "mentor/"
 LOSS_PREFIX = "loss/"
 RESERVED = frozenset({"labels", "alpha", "gamma", "temperature", "loss", "learning_rate", "step", "lazy_reset_grad"})
+RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
 RESERVED_STARTS = ("beta.", "loss.", "projector.", MENTOR_PREFIX, LOSS_PREFIX)
 
 
@@ -34,7 +35,7 @@ def reserve_names(network: Network) -> dict[str, str]:
     return {
         name: f"mentee/{name}"
         for name in sorted(names)
-        if name in RESERVED or name.startswith(RESERVED_STARTS) or name.endswith((".m1", ".m2", ".next", ".grad"))
+        if name in RESERVED or name.startswith(RESERVED_STARTS) or name.endswith(RESERVED_ENDS)
     }
 
 

@@ -12,9 +12,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from mmd.errors import ArtifactRefused
-from mmd_tools.fuse import edit, rewrite
+from mmd_tools.fuse import edit, rewrite, shapes
+from mmd_tools.fuse.decompose import decompose
 from mmd_tools.fuse.edit import BATCH
+from mmd_tools.fuse.normalisation import fold_batch_normalization
 from mmd_tools.fuse.operators import SUPPORTED, WEIGHT_SLOTS
+from mmd_tools.fuse.opset import convert_opset
 
 OPSET = 17
 IR_VERSION = 9
@@ -81,19 +84,19 @@ def prepare(model: onnx.ModelProto, role: Role, source: str) -> Network:
     rewrite.constants_to_initializers(model)
     _refuse_operators(model, role)
     _check_one_input_and_output(model)
-    model = rewrite.convert_opset(model, OPSET, IR_VERSION)
+    model = convert_opset(model, OPSET, IR_VERSION)
     before = edit.all_tensors(model)
     rewrite.constants_to_initializers(model)
     rewrite.cut_trailing_softmax(model)
     folded = rewrite.drop_identities(model)
-    rewrite.make_batch_symbolic(model)
-    model = rewrite.settle_shapes(model)
-    folded |= rewrite.fold_batch_normalization(model)
-    rewrite.decompose(model)
+    shapes.make_batch_symbolic(model)
+    model = shapes.settle_shapes(model)
+    folded |= fold_batch_normalization(model)
+    decompose(model)
     edit.remove_dead(model)
     rewrite.name_nodes(model)
-    model = rewrite.infer(model)
-    rewrite.refuse_unknown_shapes(model)
+    model = shapes.infer(model)
+    shapes.refuse_unknown_shapes(model)
     _refuse_operators(model, role)
     return _describe(model, role, source, {old: new for old, new in folded.items() if old in before})
 
@@ -126,19 +129,19 @@ def _check_one_input_and_output(model: onnx.ModelProto) -> None:
 
 def _describe(model: onnx.ModelProto, role: Role, source: str, folded: dict[str, str]) -> Network:
     graph = model.graph
-    shapes = known_shapes(model)
+    known = known_shapes(model)
     logits = graph.output[0].name
-    if len(shapes.get(logits, ())) != 1:
-        raise rewrite.Unfit(f"its output {logits} is {shapes.get(logits)} a sample; logits are one row of classes.")
+    if len(known.get(logits, ())) != 1:
+        raise rewrite.Unfit(f"its output {logits} is {known.get(logits)} a sample; logits are one row of classes.")
     return Network(
         model=model,
         role=role,
         source=source,
         input=graph.input[0].name,
-        input_shape=shapes[graph.input[0].name],
+        input_shape=known[graph.input[0].name],
         logits=logits,
-        classes=shapes[logits][0],
-        shapes={name: shape for name, shape in shapes.items() if name != graph.input[0].name},
+        classes=known[logits][0],
+        shapes={name: shape for name, shape in known.items() if name != graph.input[0].name},
         weights=_weights(model),
         folded=folded,
     )
@@ -160,15 +163,15 @@ def known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     graph = model.graph
     values = {value.name: value for value in [*graph.input, *graph.value_info, *graph.output]}
     order = [value.name for value in graph.input] + [name for node in graph.node for name in node.output]
-    shapes = {}
+    known = {}
     for name in order:
         value = values.get(name)
         if value is None or value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             continue
         dims = edit.dimensions(value)
         if dims and dims[0] == BATCH and all(isinstance(dim, int) for dim in dims[1:]):
-            shapes[name] = tuple(dim for dim in dims[1:] if isinstance(dim, int))
-    return shapes
+            known[name] = tuple(dim for dim in dims[1:] if isinstance(dim, int))
+    return known
 
 
 def _weights(model: onnx.ModelProto) -> tuple[str, ...]:
