@@ -14,6 +14,7 @@ import psutil
 from tests.fakes.board import Board
 from tests.support import call_mmd, eventually, write_class_folders, write_fake_set
 
+from mmd.errors import DaemonNotRunning
 from mmd.layout import StateDir
 from mmd.supervisor.control import ask
 
@@ -83,7 +84,10 @@ class Rig:
     def answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
-        return self.state.control_socket.exists() and self.status() is not None
+        try:
+            return bool(self.status())
+        except DaemonNotRunning:
+            return False
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = ask(self.state.control_socket, {"request": "status"})["status"]
@@ -117,7 +121,10 @@ def wait_for_trainer(rig: Rig, *, step: int = 3) -> psutil.Process:
 
 
 def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextlib.contextmanager

@@ -35,7 +35,12 @@ def trainer(code: str, *, memory_mib: float = 512) -> Iterator[TrainerProcess]:
 def events_of(process: TrainerProcess) -> list[dict[str, Any]]:
     """Return everything that the process says until it ends."""
     events: list[dict[str, Any]] = []
-    eventually(lambda: (events.extend(process.read_events()), process.has_ended_output)[1])
+
+    def has_ended() -> bool:
+        events.extend(process.read_events())
+        return process.has_ended_output
+
+    eventually(has_ended)
     return events
 
 
