@@ -49,7 +49,7 @@ def training_files(forward: ForwardGraph, optimizer: OptimizerSpec) -> TrainingF
             "`fuse` needs onnxruntime-training-cpu 1.19.2, which exists for x86-64 Linux and Python 3.11 or 3.12; "
             "build the set there and copy it to the board."
         )
-    with _training_package() as (artifacts, onnxblock), tempfile.TemporaryDirectory() as folder:
+    with training_package() as (artifacts, onnxblock), tempfile.TemporaryDirectory() as folder:
 
         class AllOutputs(onnxblock.Block):  # type: ignore[misc, name-defined]
             """The graph already ends in its losses; the first one is where the gradient starts."""
@@ -81,7 +81,7 @@ def _name_outputs(model: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _training_package() -> Iterator[tuple[Any, Any]]:
+def training_package() -> Iterator[tuple[Any, Any]]:
     """Give `onnxruntime.training`'s two modules; its own `__init__`, which imports torch, never runs."""
     import onnxruntime
 
