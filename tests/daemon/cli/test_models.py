@@ -1,0 +1,55 @@
+"""Does `mmd models` name every model and which one serves?"""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.models import put_candidate
+from tests.support import call_mmd
+from tests.tiny import Board, tiny_board
+
+from mmd.artifact.card import generation_folder
+
+
+@pytest.fixture
+def board(tmp_path: Path, tiny_set: Path) -> Board:
+    board = tiny_board(tmp_path / "state", tiny_set, samples=4)
+    put_candidate(board.state, 1, sample_ids=("x", "y"))
+    board.models().finish_round(1)
+    return board
+
+
+def test_the_table_shows_what_each_model_is(board: Board) -> None:
+    ran = call_mmd("models", state=board.state.root)
+    assert (ran.code, ran.err) == (0, "")
+    lines = [line.split() for line in ran.out.splitlines() if line.strip()]
+    assert lines[2][:2] == ["0", "shipped"]
+    assert lines[3][:3] == ["*", "1", "probation"]
+    assert "10 -> 19 of 20" in ran.out
+    assert ran.out.splitlines()[-1] == "* serves"
+
+
+def test_json_has_an_object_a_model(board: Board) -> None:
+    ran = call_mmd("models", "--json", state=board.state.root)
+    shipped, promoted = json.loads(ran.out)
+    assert (shipped["generation"], shipped["phase"], shipped["serves"], shipped["round"]) == (0, "shipped", False, None)
+    assert promoted["serves"]
+    assert (promoted["round"], promoted["parent"], promoted["samples"]) == (1, 0, 2)
+    assert (promoted["holdout_right_before"], promoted["holdout_right_after"], promoted["holdout_total"]) == (
+        10,
+        19,
+        20,
+    )
+
+
+def test_a_damaged_model_is_shown_as_such(board: Board) -> None:
+    (generation_folder(board.state.models, 1) / "card.json").write_text("{")
+    entries = json.loads(call_mmd("models", "--json", state=board.state.root).out)
+    assert [(entry["phase"], entry["serves"]) for entry in entries] == [("shipped", True), ("damaged", False)]
+    assert "damaged" in call_mmd("models", state=board.state.root).out
+
+
+def test_without_a_state_folder_it_names_init(tmp_path: Path) -> None:
+    ran = call_mmd("models", state=tmp_path / "nothing")
+    assert ran.code == 2
+    assert "mmd init" in ran.err
