@@ -5,9 +5,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.recipe import Recipe
+
+NEEDS_TRAINING_BUILD = pytest.mark.skipif(
+    not training_build_is_installed(), reason="building a set needs onnxruntime-training, which is not installed here"
+)
 
 SHAPE = (1, 8, 8)
 CLASSES = ("a", "b", "c", "d")

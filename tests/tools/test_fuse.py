@@ -20,6 +20,8 @@ from mmd_tools.fuse.losses import HINT_LOSSES
 from mmd_tools.recipe import InputRecipe, ProbeRecipe
 from mmd_tools.verify import TOLERANCE, Check, verify
 
+pytestmark = networks.NEEDS_TRAINING_BUILD
+
 BOTH_ENGINES = [
     "portable cached and portable fused agree",
     "ort_training fused and portable fused agree",

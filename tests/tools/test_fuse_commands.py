@@ -11,6 +11,8 @@ from tests.tools.networks import Net, plain, recipe, save
 
 from mmd_tools.cli import COMMANDS
 
+pytestmark = networks.NEEDS_TRAINING_BUILD
+
 RECIPE = """
 name = "test"
 licence = "MIT"

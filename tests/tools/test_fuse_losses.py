@@ -19,6 +19,8 @@ from mmd_tools.fuse import fuse
 from mmd_tools.fuse.losses import HINT_LOSSES
 from mmd_tools.recipe import ProbeRecipe
 
+pytestmark = networks.NEEDS_TRAINING_BUILD
+
 Doubles = NDArray[np.float64]
 TEMPERATURE = 3.0
 WEIGHTS = LossWeights(alpha=0.7, betas=(1.3,), gamma=0.4, temperature=TEMPERATURE)

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tools import networks
 from tests.tools.networks import Net, plain, recipe, save, shape_of
 
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.operators import REWRITTEN, SHAPE_WORK, TRAINABLE
 from mmd_tools.verify import verify
+
+pytestmark = networks.NEEDS_TRAINING_BUILD
 
 
 def _floats(net: Net, *values: float) -> list[str]:

@@ -15,9 +15,7 @@ from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse, gradients
 from mmd_tools.recipe import ProbeRecipe
 
-pytestmark = pytest.mark.skipif(
-    not gradients.training_build_is_installed(), reason="onnxruntime-training is not installed here"
-)
+pytestmark = networks.NEEDS_TRAINING_BUILD
 
 WEIGHTS = LossWeights(alpha=0.7, betas=(1.0,), gamma=0.4, temperature=4.0)
 

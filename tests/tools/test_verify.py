@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from safetensors.numpy import load_file, save_file
+from tests.tools import networks
 from tests.tools.networks import plain, recipe, save
 
 from mmd.artifact.load import file_sha256, read_set
@@ -18,6 +19,8 @@ from mmd.errors import ArtifactRefused
 from mmd_tools.fuse import fuse, gradients
 from mmd_tools.recipe import ProbeRecipe
 from mmd_tools.verify import Check, verify
+
+pytestmark = networks.NEEDS_TRAINING_BUILD
 
 
 @pytest.fixture(scope="module")
