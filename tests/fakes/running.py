@@ -100,8 +100,10 @@ class Rig:
     def codes(self) -> list[str]:
         return [reason["code"] for reason in self.status()["reasons"]]
 
-    def trainer(self) -> psutil.Process:
-        return psutil.Process(int((self.state.root / "trainer.pid").read_text()))
+    @property
+    def trainer_pid(self) -> int:
+        """Of the last trainer that was started."""
+        return int((self.state.root / "trainer.pid").read_text())
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -117,7 +119,7 @@ class Rig:
 def wait_for_trainer(rig: Rig, *, step: int = 3) -> psutil.Process:
     """Wait until the trainer takes steps, and return it."""
     eventually(lambda: (rig.status()["round"] or {}).get("step", 0) >= step, within=20)
-    return rig.trainer()
+    return psutil.Process(rig.trainer_pid)
 
 
 def is_alive(pid: int) -> bool:

@@ -110,7 +110,9 @@ def main() -> None:
     options = parser.parse_args()
     training = Training(options.state_dir, options.round)
     signal.signal(signal.SIGTERM, training.leave)
-    (options.state_dir / "trainer.pid").write_text(str(os.getpid()))
+    fresh = options.state_dir / "trainer.pid.fresh"
+    fresh.write_text(str(os.getpid()))
+    fresh.replace(options.state_dir / "trainer.pid")
     training.run()
 
 

@@ -84,7 +84,7 @@ def test_training_goes_on_in_the_same_process_when_the_charger_is_back(board: Ri
     step = board.status()["round"]["step"]
     board.board.plug()
     eventually(lambda: board.is_in("training", "evaluating"))
-    assert board.trainer().pid == trainer.pid
+    assert board.trainer_pid == trainer.pid
     assert board.status()["round"]["step"] >= step
     eventually(lambda: rounds(board) == ["rejected"], within=20)
 
@@ -101,7 +101,7 @@ def test_a_trainer_suspended_for_long_leaves_with_a_checkpoint_and_comes_back_to
     assert checkpoint >= 3
     board.board.plug()
     eventually(lambda: board.is_in("training", "evaluating") and board.status()["round"]["step"] > checkpoint)
-    assert board.trainer().pid != trainer.pid
+    assert board.trainer_pid != trainer.pid
     eventually(lambda: rounds(board) == ["rejected"], within=20)
 
 
@@ -130,7 +130,7 @@ def test_a_killed_trainer_is_started_again_and_goes_on(board: Rig) -> None:
     board.start()
     trainer = wait_for_trainer(board)
     trainer.kill()
-    eventually(lambda: board.trainer().pid != trainer.pid and is_alive(board.trainer().pid))
+    eventually(lambda: board.trainer_pid != trainer.pid and is_alive(board.trainer_pid))
     assert "the trainer failed (1): it was killed by SIGKILL." in board.log
     eventually(lambda: rounds(board) == ["rejected"], within=20)
 

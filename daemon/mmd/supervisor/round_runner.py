@@ -22,7 +22,7 @@ from mmd.layout import StateDir
 from mmd.policy import Code, Reason
 from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import DONE_NAME, RoundOutcome, read_outcome, read_verdict
+from mmd.promotion.outcome import DONE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import begin_round, finish_round, has_trained, is_judged, open_round, trainer_command
 from mmd.supervisor.states import RUNNING, Event, State, transition
@@ -186,7 +186,7 @@ class RoundRunner:
             else:
                 if self.state is not State.SUSPENDED:
                     self._move(Event.ROUND_FOUND_OPEN)
-                if is_judged(self._state_dir, number):
+                if self._is_judged(number):
                     self._finish(number, now)
                     return
             progress = self._read_progress(number, now)
@@ -244,7 +244,7 @@ class RoundRunner:
             self._end_round(number, now)
             return
         try:
-            if is_judged(self._state_dir, number):
+            if self._is_judged(number):
                 self._finish(number, now)
             elif trainer.was_asked_to_leave and not self._complaint:
                 self._move(Event.TRAINER_LOST)
@@ -252,6 +252,15 @@ class RoundRunner:
                 self._fail(self._complaint or f"{describe_exit(status)}.", now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
+
+    def _is_judged(self, number: int) -> bool:
+        """Return whether the round has a verdict; one that cannot be read is removed, and made anew by the trainer."""
+        try:
+            return is_judged(self._state_dir, number)
+        except StoreDamaged as error:
+            log.warning("%s", error)
+            (round_folder(self._state_dir, number) / VERDICT_NAME).unlink(missing_ok=True)
+            return False
 
     def _finish(self, number: int, now: Instant) -> None:
         """Act on the verdict; a crash in the middle is finished by the next start."""
@@ -347,7 +356,7 @@ class RoundRunner:
     def _take_up(self, number: int, now: Instant) -> None:
         self._move(Event.ROUND_FOUND_OPEN)
         try:
-            if is_judged(self._state_dir, number):
+            if self._is_judged(number):
                 self._finish(number, now)
             else:
                 self.progress = self._read_progress(number, now)
