@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full lint types clean
+.PHONY: demo test test-full arm-test lint types clean
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ test: lint types
 
 test-full: lint types
 	$(BIN)/pytest
+
+# As root on Debian: emulated ARM boards; says why where it cannot run. `make arm-test ARM=--quick` is the short form.
+arm-test: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.arm.arm_test $(ARM)
 
 clean:
 	rm -rf $(VENV) build dist demo report.html
