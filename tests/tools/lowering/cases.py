@@ -96,6 +96,17 @@ def convolution(draw: Draw) -> Case:
     return behind_add(draw, shape, [layer], parameters=parameters)
 
 
+def wide_convolution(draw: Draw) -> Case:
+    """Enough channels and no stride: the way that shifts instead of unfolding."""
+    rank, channels = small(draw, 1, 3), small(draw, 6, 7)
+    kernel = [small(draw, 1, 3) for _ in range(rank)]
+    dilations = [small(draw, 1, 2) for _ in range(rank)]
+    pads = [small(draw, 0, 2) for _ in range(2 * rank)]
+    shape = [channels, *(d * (k - 1) + 1 + small(draw, 0, 3) for k, d in zip(kernel, dilations, strict=True))]
+    layer = node("Conv", ["a", "v", "b"], dilations=dilations, pads=pads)
+    return behind_add(draw, shape, [layer], parameters={"v": noise(draw, 2, channels, *kernel), "b": noise(draw, 2)})
+
+
 def grouped_1d_convolution(draw: Draw) -> Case:
     layer = node("Conv", ["a", "v"], group=2, strides=[small(draw, 1, 2)], pads=[1, 0])
     return behind_add(draw, [4, small(draw, 4, 6)], [layer], parameters={"v": noise(draw, 4, 2, small(draw, 1, 3))})
@@ -306,6 +317,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "tanh": elementwise("Tanh"),
     "transposed_convolution": transposed_convolution,
     "triangle": triangle,
+    "wide_convolution": wide_convolution,
 }
 
 NOT_IN_TRAINING_BUILD = {

@@ -8,10 +8,10 @@ from mmd_tools.lowering.emitter import Emitter, attributes_of
 
 
 def relu_grad(e: Emitter, node: NodeProto) -> None:
-    """y = max(x, 0): dx = dy where y > 0, else 0."""
+    """y = max(x, 0): dx = dy * [y > 0]."""
     d_y, y = node.input
-    zero = e.constant(0.0)
-    e.emit("Where", e.emit("Greater", y, zero), d_y, zero, to=node.output[0])
+    # A product with 0 or 1 takes a quarter of the time of Where; see docs/performance.md.
+    e.emit("Mul", d_y, e.cast(e.emit("Greater", y, e.constant(0.0))), to=node.output[0])
 
 
 def leaky_relu_grad(e: Emitter, node: NodeProto) -> None:
