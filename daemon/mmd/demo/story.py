@@ -4,6 +4,7 @@ The daemon, the trainer, the store, the gate and the swap are the product's own;
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from mmd.serving.predictor import Predictor
 from mmd.training.plan import round_folder
 
 ROUND_LIMIT_SECONDS = 150.0
-UNPLUG_AT_STEP = 20
 
 CONFIGURATION = """\
 # A board that answers quickly, so that the demonstration stays short; the defaults are more patient.
@@ -71,7 +71,7 @@ class Outcome:
 
     rows: tuple[AccuracyRow, ...]
     is_promoted: bool
-    suspend_seconds: float
+    suspend_seconds: float | None
     report: Path
     seconds: float
 
@@ -119,17 +119,22 @@ class Demonstration:
         self._say("A new board. The sensors are simulated, the rest is real.")
         self._type(self.mmd, "init")
 
-    def _train_through_an_unplugging(self) -> float:
-        """Plug the charger in, pull it out in mid-round, plug it in again; return the seconds until training stood."""
+    def _train_through_an_unplugging(self) -> float | None:
+        """Plug the charger in, pull it out in mid-round, plug it in again.
+
+        Returns the seconds until training stood still; `None` when the round was over before that.
+        """
         self._say("The owner plugs the charger in.")
         self.board.plug(is_charging=True)
-        wait_for(
-            lambda: (self.mmd.status()["round"] or {}).get("step", 0) >= UNPLUG_AT_STEP, "the round to begin", 60.0
-        )
+        wait_for(lambda: _has_begun(self.mmd.status()), "the round to begin", 60.0)
+        self._type(self.mmd, "status")
         trainer = _trainer_of(self.mmd.status())
+        if trainer is None:
+            self._say("This machine was too quick: the round is over before the charger could be pulled out.")
+            return None
         self._say("The round is under way. The owner pulls the charger out.")
         seconds = _seconds_until_still(trainer, after=lambda: self.board.plug(is_charging=False))
-        wait_for(lambda: self.mmd.status()["state"] == "suspended", "the suspension", 10.0)
+        wait_for(lambda: self.mmd.status()["reasons"], "the suspension", 10.0)
         self.console.print(f"  Training stood still after [bold]{seconds:.2f} s[/].")
         self._type(self.mmd, "why")
         self._say("And plugs it in again.")
@@ -219,22 +224,36 @@ def _progress_line(status: Status) -> str:
     return f"  {status['state']}"
 
 
-def _trainer_of(status: Status) -> psutil.Process:
-    """Return the trainer: the child of the daemon that runs a round."""
+def _has_begun(status: Status) -> bool:
+    return status["verdict"] is not None or (status["round"] or {}).get("step", 0) > 0
+
+
+def _trainer_of(status: Status) -> psutil.Process | None:
+    """Return the trainer, the child of the daemon that runs a round; `None` when there is none."""
     for child in psutil.Process(status["daemon"]["pid"]).children():
         if "mmd.supervisor.trainer" in child.cmdline():
             return child
-    raise MmdError("The daemon says that a round runs, and has no trainer.")
+    return None
 
 
-def _seconds_until_still(process: psutil.Process, *, after: Any, still_for: float = 0.5, limit: float = 10.0) -> float:
+def _seconds_until_still(
+    process: psutil.Process, *, after: Callable[[], None], still_for: float = 0.5, limit: float = 10.0
+) -> float:
     """Call `after`, and return the seconds from then until `process` last used any CPU time."""
     after()
     began = last_used = time.monotonic()
-    used = sum(process.cpu_times()[:2])
+    used = _cpu_seconds(process)
     while time.monotonic() - last_used < still_for and time.monotonic() - began < limit:
         time.sleep(0.01)
-        now_used = sum(process.cpu_times()[:2])
+        now_used = _cpu_seconds(process)
         if now_used > used:
             used, last_used = now_used, time.monotonic()
     return last_used - began
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time used so far; of a process that has ended, none."""
+    try:
+        return float(sum(process.cpu_times()[:2]))
+    except psutil.NoSuchProcess:
+        return 0.0

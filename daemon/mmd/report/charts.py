@@ -127,7 +127,7 @@ def timeline_chart(spans: Sequence[Span], tracks: Sequence[ConditionTrack]) -> M
                 css="in-idle" if span.state == "idle" else "in-block",
             )
     for index, track in enumerate(tracks):
-        _track_lane(svg, track, lane * (index + 1), x, name_width=name_width)
+        _track_lane(svg, track, lane * (index + 1), x, name_width=name_width, end=end)
     for fraction in (0.0, 0.5, 1.0):
         moment = start + fraction * (end - start)
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[fraction]
@@ -136,7 +136,7 @@ def timeline_chart(spans: Sequence[Span], tracks: Sequence[ConditionTrack]) -> M
 
 
 def _track_lane(
-    svg: Element, track: ConditionTrack, top: float, x: Callable[[float], float], *, name_width: int
+    svg: Element, track: ConditionTrack, top: float, x: Callable[[float], float], *, name_width: int, end: float
 ) -> None:
     known = [(t, v) for t, v in zip(track.times, track.values, strict=True) if v is not None]
     _text(svg, name_width - 10, top + 24, track.name.replace("_", " "), anchor="end", css="name")
@@ -154,6 +154,7 @@ def _track_lane(
         if points:
             points.append((x(time), points[-1][1]))
         points.append((x(time), y(value)))
+    points.append((x(end), points[-1][1]))
     line = SubElement(svg, "polyline", points=_points(points), fill="none")
     line.set("class", "series s0")
     text = f"{low:g}" if low == high else f"{low:g} to {high:g}"
