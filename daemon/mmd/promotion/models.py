@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -34,10 +35,19 @@ from mmd.artifact.card import (
 from mmd.artifact.load import ArtifactSet
 from mmd.errors import StoreDamaged, UsageError
 from mmd.layout import StateDir
+from mmd.promotion.closing import (
+    Unjudged,
+    abandon_rounds_that_saw,
+    close_unjudged,
+    promoted_generations,
+    round_folder,
+    thin_old_rounds,
+    tidy_round,
+)
 from mmd.promotion.outcome import (
     CANDIDATE_NAME,
-    DONE_NAME,
     VERDICT_NAME,
+    Ending,
     RoundOutcome,
     read_outcome,
     read_verdict,
@@ -45,7 +55,6 @@ from mmd.promotion.outcome import (
 )
 
 _KEPT_GENERATIONS = 4
-_WORKING_FOLDERS = ("checkpoints", "mentor", CANDIDATE_NAME)
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +123,7 @@ class ModelStore:
         """
         model, complaints = newest_whole_model(self._models)
         for complaint in complaints:
-            log.warning(complaint)
+            _warn_once(self._models, complaint)
         if model is None:
             raise StoreDamaged(
                 f"No model in {self._models} verifies: {' '.join(complaints) or 'there is none.'} Run `mmd init` again."
@@ -159,17 +168,25 @@ class ModelStore:
         return left, chosen
 
     def _rollback_target(self, serving: int) -> int:
+        newer = [number for number in generations(self._models) if number >= serving]
+        target = self._newest_without(newer)
+        if target is None:
+            raise UsageError(f"Generation {serving} serves and there is none before it to go back to.")
+        return target
+
+    def _newest_without(self, excluded: Collection[int]) -> int | None:
+        """Return the newest whole generation that was not withdrawn and is not `excluded`."""
         for number in reversed(generations(self._models)):
             folder = generation_folder(self._models, number)
-            if number >= serving or is_withdrawn(folder):
+            if number in excluded or is_withdrawn(folder):
                 continue
             try:
                 read_model(folder)
             except StoreDamaged as error:
-                log.warning(str(error))
+                _warn_once(self._models, str(error))
                 continue
             return number
-        raise UsageError(f"Generation {serving} serves and there is none before it to go back to.")
+        return None
 
     def finish_round(self, number: int, *, stored: Collection[str] | None = None) -> RoundOutcome:
         """Act on the verdict of round `number` and close it; doing it again changes nothing.
@@ -178,7 +195,7 @@ class ModelStore:
         `UsageError` when the round has no verdict yet, `StoreDamaged` when verdict or candidate do not verify: both are
         removed then, and the trainer makes them anew from the round's last checkpoint.
         """
-        folder = self._round_folder(number)
+        folder = round_folder(self._state, number)
         self._sweep()
         outcome = read_outcome(folder)
         if outcome is None:
@@ -190,7 +207,8 @@ class ModelStore:
                 raise
             write_outcome(folder, outcome)
             log.info("round=%d %s: %s", number, outcome.outcome, outcome.reason)
-        self.tidy_round(number)
+        tidy_round(self._state, number)
+        thin_old_rounds(self._state)
         if outcome.outcome == "promoted":
             self._retire()
         return outcome
@@ -231,29 +249,12 @@ class ModelStore:
             )
         return None
 
-    def _outcome(self, number: int, outcome: str, reason: str, generation: int | None = None) -> RoundOutcome:
-        return msgspec.convert(
-            {
-                "round": number,
-                "outcome": outcome,
-                "reason": reason,
-                "finished": self._now(),
-                "generation": generation,
-            },
-            RoundOutcome,
-        )
+    def _outcome(self, number: int, outcome: Ending, reason: str, generation: int | None = None) -> RoundOutcome:
+        return RoundOutcome(round=number, outcome=outcome, reason=reason, finished=self._now(), generation=generation)
 
-    def close_round(self, number: int, outcome: str, reason: str) -> RoundOutcome:
-        """Close round `number` without a verdict: `failed` or `abandoned`."""
-        closed = read_outcome(self._round_folder(number)) or self._outcome(number, outcome, reason)
-        write_outcome(self._round_folder(number), closed)
-        self.tidy_round(number)
-        return closed
-
-    def tidy_round(self, number: int) -> None:
-        """Remove what only an open round needs; its plan, losses and verdict stay for the report."""
-        for name in _WORKING_FOLDERS:
-            shutil.rmtree(self._round_folder(number) / name, ignore_errors=True)
+    def close_round(self, number: int, outcome: Unjudged, reason: str) -> RoundOutcome:
+        """Close round `number` without a verdict."""
+        return close_unjudged(self._state, number, outcome, reason, now=self._now())
 
     def drop_generations_that_saw(self, sample_ids: Iterable[str]) -> Sequence[int]:
         """Remove every model with a trace of these samples, and abandon the open round that has one.
@@ -261,50 +262,29 @@ class ModelStore:
         `current` moves to the newest model without a trace before any folder goes. Returns the dropped generations.
         """
         forgotten = set(sample_ids)
-        self._abandon_rounds_that_saw(forgotten)
+        self._sweep()
+        abandon_rounds_that_saw(self._state, forgotten, now=self._now())
         doomed = [number for number in generations(self._models) if self._saw(number, forgotten)]
         if linked_generation(self._models) in doomed:
-            self._serve(self._newest_without(doomed))
+            untouched = self._newest_without(doomed)
+            if untouched is None:
+                raise StoreDamaged(
+                    f"No model in {self._models} without a trace of the forgotten samples verifies; "
+                    "run `mmd init` again, and then forget them."
+                )
+            self._serve(untouched)
         for number in doomed:
             durable.remove_folder(generation_folder(self._models, number))
             log.info("dropped generation=%d reason=sample_forgotten", number)
         return doomed
 
     def _saw(self, generation: int, forgotten: set[str]) -> bool:
+        if generation == 0:
+            return False  # it comes with the artifact set
         try:
             return bool(forgotten.intersection(read_card(generation_folder(self._models, generation)).sample_ids))
         except StoreDamaged:
             return True  # what it saw can no longer be known, and it cannot serve anyway
-
-    def _newest_without(self, doomed: Collection[int]) -> int:
-        for number in reversed(generations(self._models)):
-            folder = generation_folder(self._models, number)
-            if number in doomed or is_withdrawn(folder):
-                continue
-            try:
-                read_model(folder)
-            except StoreDamaged as error:
-                log.warning(str(error))
-                continue
-            return number
-        raise StoreDamaged(
-            f"No model in {self._models} without a trace of the forgotten samples verifies; run `mmd init` again."
-        )
-
-    def _abandon_rounds_that_saw(self, forgotten: set[str]) -> None:
-        for plan_file in self._state.rounds.glob("[0-9]*/plan.json"):
-            folder = plan_file.parent
-            if (folder / DONE_NAME).exists():
-                continue
-            try:
-                plan = msgspec.json.decode(plan_file.read_bytes(), type=_PlanSamples)
-            except msgspec.DecodeError:
-                continue  # the trainer refuses it by itself
-            if forgotten.intersection(plan.sample_ids):
-                self.close_round(plan.number, "abandoned", "A sample that it was trained on has been forgotten.")
-
-    def _round_folder(self, number: int) -> Path:
-        return self._state.rounds / f"{number:04d}"
 
     def _made_by_round(self, number: int) -> int | None:
         for generation in generations(self._models):
@@ -318,12 +298,7 @@ class ModelStore:
 
     def _next_generation(self) -> int:
         """Return a number that no model ever had, so that a reader can tell two models by it."""
-        used = generations(self._models)
-        for done in self._state.rounds.glob(f"[0-9]*/{DONE_NAME}"):
-            outcome = read_outcome(done.parent)
-            if outcome is not None and outcome.generation is not None:
-                used.append(outcome.generation)
-        return max(used, default=-1) + 1
+        return max([*generations(self._models), *promoted_generations(self._state)], default=-1) + 1
 
     def _install(self, card: ModelCard, model: bytes, parameters: bytes) -> None:
         durable.make_folder(self._models)
@@ -353,9 +328,10 @@ class ModelStore:
                 log.info("retired generation=%d", number)
 
 
-class _PlanSamples(msgspec.Struct):
-    number: int
-    sample_ids: tuple[str, ...]
+@lru_cache(maxsize=64)
+def _warn_once(models: Path, complaint: str) -> None:
+    """Log `complaint`; a daemon that looks every second says it once."""
+    log.warning("%s", complaint)
 
 
 def write_model(folder: Path, card: ModelCard, model: bytes, parameters: bytes) -> None:

@@ -14,11 +14,14 @@ DONE_NAME = "done.json"
 CANDIDATE_NAME = "candidate"
 
 
+Ending = Literal["promoted", "rejected", "failed", "abandoned"]
+
+
 class RoundOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in `done.json`."""
 
     round: int
-    outcome: Literal["promoted", "rejected", "failed", "abandoned"]
+    outcome: Ending
     reason: str
     finished: float
     """Seconds since the epoch."""

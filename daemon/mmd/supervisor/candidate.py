@@ -13,6 +13,7 @@ from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel
 from mmd.artifact.load import ArtifactSet, open_set
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
+from mmd.promotion.closing import tidy_round
 from mmd.promotion.evaluate import compare
 from mmd.promotion.export import export_model
 from mmd.promotion.gate import judge
@@ -187,7 +188,7 @@ class RoundWorkshop:
         """Remove what was written after somebody closed the round; return its outcome then."""
         outcome = read_outcome(self._folder)
         if outcome is not None:
-            self._models.tidy_round(self._number)
+            tidy_round(self._state, self._number)
         return outcome
 
 

@@ -78,7 +78,14 @@ def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutco
     A promotion swaps the serving model in one rename. The samples of the round are no longer new afterwards.
     """
     mark_trained(store, read_plan(round_folder(state, number)))
-    return ModelStore(state).finish_round(number, stored=set(store.training_ids()))
+    models = ModelStore(state)
+    outcome = models.finish_round(number, stored=set(store.training_ids()))
+    if outcome.outcome == "promoted":
+        # A sample that was forgotten while the model was being put in place.
+        gone = set(models.current().card.sample_ids).difference(store.training_ids())
+        if gone:
+            models.drop_generations_that_saw(gone)
+    return outcome
 
 
 def mark_trained(store: SampleStore, plan: RoundPlan) -> None:

@@ -315,6 +315,39 @@ def test_forgetting_moves_the_link_before_any_folder_goes(state: StateDir, monke
     assert linked_generation(state.models) == 0
 
 
+def test_forgetting_keeps_the_shipped_model_even_when_its_card_is_damaged(state: StateDir) -> None:
+    promote(state, 1)
+    damage(state, 0, "card.json")
+    assert store(state).drop_generations_that_saw(["x"]) == []
+
+
+def test_forgetting_drops_a_model_that_cannot_say_what_it_saw(state: StateDir) -> None:
+    promote(state, 1)
+    damage(state, 1, "card.json")
+    assert store(state).drop_generations_that_saw(["x"]) == [1]
+
+
+def test_old_rounds_keep_only_how_they_ended(state: StateDir) -> None:
+    for number in range(1, 53):
+        put_candidate(state, number, verdict=verdict(number, promoted=False))
+        (state.rounds / f"{number:04d}" / "losses.jsonl").write_bytes(b"")
+        store(state).finish_round(number)
+    with_losses = sorted(path.parent.name for path in state.rounds.glob("*/losses.jsonl"))
+    assert with_losses == [f"{number:04d}" for number in range(3, 53)]
+    assert read_outcome(state.rounds / "0001") is not None
+
+
+def test_a_fall_back_is_said_once_however_often_it_is_looked_at(
+    state: StateDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(state, 1)
+    damage(state, 1)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert serving(state) == 0
+    assert len(caplog.records) == 2
+
+
 def test_forgetting_what_no_model_saw_drops_none(state: StateDir) -> None:
     promote(state, 1, sample_ids=("x",))
     assert store(state).drop_generations_that_saw(["q"]) == []

@@ -1,0 +1,76 @@
+"""How is a round put away? Its last word, what is removed with it, and what stays for the report."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mmd.layout import StateDir
+from mmd.promotion.outcome import CANDIDATE_NAME, DONE_NAME, RoundOutcome, read_outcome, write_outcome
+
+_WORKING_FOLDERS = ("checkpoints", "mentor", ".mentor.tmp", CANDIDATE_NAME)
+_BULKY_FILES = ("plan.json", "losses.jsonl")
+_ROUNDS_IN_FULL = 50
+"""How many of the newest rounds keep their plan and their losses."""
+
+Unjudged = Literal["failed", "abandoned"]
+
+
+def round_folder(state: StateDir, number: int) -> Path:
+    return state.rounds / f"{number:04d}"
+
+
+def close_unjudged(state: StateDir, number: int, outcome: Unjudged, reason: str, *, now: float) -> RoundOutcome:
+    """Close round `number` without a verdict; one that is closed already keeps its outcome."""
+    folder = round_folder(state, number)
+    closed = read_outcome(folder) or RoundOutcome(round=number, outcome=outcome, reason=reason, finished=now)
+    write_outcome(folder, closed)
+    tidy_round(state, number)
+    return closed
+
+
+def tidy_round(state: StateDir, number: int) -> None:
+    """Remove what only an open round needs; its plan, losses and verdict stay for the report."""
+    for name in _WORKING_FOLDERS:
+        shutil.rmtree(round_folder(state, number) / name, ignore_errors=True)
+
+
+def thin_old_rounds(state: StateDir) -> None:
+    """Leave of old rounds only how they ended, so that years of training do not fill the disk."""
+    for folder in sorted(_closed_rounds(state))[:-_ROUNDS_IN_FULL]:
+        for name in _BULKY_FILES:
+            (folder / name).unlink(missing_ok=True)
+
+
+def abandon_rounds_that_saw(state: StateDir, forgotten: set[str], *, now: float) -> None:
+    """Close the open round when one of its samples is forgotten, and remove its caches."""
+    for plan_file in state.rounds.glob("[0-9]*/plan.json"):
+        if (plan_file.parent / DONE_NAME).exists():
+            continue
+        try:
+            plan = msgspec.json.decode(plan_file.read_bytes(), type=_PlanSamples)
+        except msgspec.DecodeError:
+            continue  # the trainer refuses it by itself
+        if forgotten.intersection(plan.sample_ids):
+            reason = "A sample that it was trained on has been forgotten."
+            close_unjudged(state, plan.number, "abandoned", reason, now=now)
+
+
+def promoted_generations(state: StateDir) -> Iterator[int]:
+    """Yield every number that a promoted model ever had, those that are gone included."""
+    for folder in _closed_rounds(state):
+        outcome = read_outcome(folder)
+        if outcome is not None and outcome.generation is not None:
+            yield outcome.generation
+
+
+def _closed_rounds(state: StateDir) -> Iterator[Path]:
+    for done in state.rounds.glob(f"[0-9]*/{DONE_NAME}"):
+        yield done.parent
+
+
+class _PlanSamples(msgspec.Struct):
+    number: int
+    sample_ids: tuple[str, ...]
