@@ -85,6 +85,7 @@ def test_systemd_waits_longer_for_the_end_than_the_daemon_for_its_trainer() -> N
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not installed here")
 def test_the_user_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
     ran = run("systemd-sysusers", f"--root={tmp_path}", str(UNITS / "sysusers.d" / "mmd.conf"))
     if ran.code != 0 and not (tmp_path / "etc/passwd").exists():
         pytest.skip(f"systemd-sysusers cannot run here: {ran.err.strip()}")

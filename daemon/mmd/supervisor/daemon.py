@@ -80,7 +80,12 @@ class Daemon:
 
     def run(self) -> None:
         """Hold the state folder until told to stop. Raises `UsageError` when another process holds it."""
-        make_folder(self._state_dir.root)
+        try:
+            make_folder(self._state_dir.root)
+        except OSError as error:
+            raise MmdError(
+                f"Cannot make the state folder {self._state_dir.root} ({error.strerror}); name another by --state-dir."
+            ) from error
         with DaemonLock(self._state_dir.lock_file):
             wake = self._catch_signals()
             now = self._clock()

@@ -1,0 +1,89 @@
+"""What does `docs/conditions.md` say? It is written from the tables in the code.
+
+`python -m mmd.policy.document > docs/conditions.md` writes it anew; a test holds that it is up to date.
+"""
+
+import sys
+
+from mmd.conditions.sense import CONDITIONS
+from mmd.config import ConditionsConfig
+from mmd.policy.decide import FORCED_OBEYS, SETTLE_SECONDS
+from mmd.policy.levels import LEVELS
+from mmd.policy.reasons import REASONS, Kind
+
+_INTRODUCTION = """\
+# When does training run?
+
+<!-- Written by `python -m mmd.policy.document`; change the code, not this file. -->
+
+Whenever there is something to learn and every condition below holds. `mmd why` says which one does not, since when, and
+what would clear it; `mmd status` shows all of them.
+
+A condition has a **start level**, which must be met for its **dwell** without a break before training starts or goes on
+after a suspension, and a **stop level**. Crossing the stop level suspends training at once; between the two levels what
+runs goes on and what waits keeps waiting, so that nothing flaps. A condition that held ever since the daemon looks
+needs no dwell. What a sensor says that cannot be true is named in the log and in `mmd status`, and ignored.
+
+## Conditions
+
+Each has its table `[conditions.NAME]` in the configuration, with these keys and defaults.
+"""
+
+_AFTER_CONDITIONS = """\
+
+External power is judged like this: a battery (or UPS) that is discharging means no, even when a supply claims to be
+online; else a supply that is online means yes; else a battery that charges, is full or does not charge means yes.
+Without any battery, mains that say offline mean no; everything else means yes. A battery that tells nothing beside
+supplies that are offline means no.
+
+Somebody uses the board when a terminal was typed on or the interrupt count of a keyboard, mouse, touch panel or button
+moved. A board that has neither is headless and counts as idle; set `required = false` to train while it is used.
+
+All files are read under `daemon.sys_root`, which is `/`.
+
+## Reasons
+
+The codes are stable; `mmd why --json` and `mmd status --json` use them.
+"""
+
+_KINDS = {Kind.RESOURCE: "condition", Kind.USER: "owner", Kind.PACE: "pace", Kind.WORK: "work"}
+_WITHOUT_UNIT = "required"
+
+
+def conditions_document() -> str:
+    """Return the whole document."""
+    return "\n".join([_INTRODUCTION, *_condition_rows(), _AFTER_CONDITIONS, *_reason_rows(), _ending()])
+
+
+def _condition_rows() -> list[str]:
+    rows = ["| condition | read from | keys and defaults | without a sensor | reason |", "|---|---|---|---|---|"]
+    defaults = ConditionsConfig()
+    for name, kind in CONDITIONS.items():
+        section = getattr(defaults, name)
+        keys = ", ".join(f"`{key} = {_toml(getattr(section, key))}`" for key in section.__struct_fields__)
+        rows.append(f"| `{name}` | {kind.source} | {keys} | {kind.without} | `{LEVELS[name][0]}` |")
+    return rows
+
+
+def _toml(value: bool | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
+def _reason_rows() -> list[str]:
+    rows = ["| code | kind | training does not run because | `mmd train --force` |", "|---|---|---|---|"]
+    for code, kind in REASONS.items():
+        obeys = "obeys it" if code in FORCED_OBEYS else "ignores it"
+        rows.append(f"| `{code}` | {_KINDS[kind.kind]} | {kind.meaning} | {obeys} |")
+    return rows
+
+
+def _ending() -> str:
+    return f"""
+With a *work* reason the daemon is `idle`; with others only it is `waiting`, or `suspended` when a round is open. An open
+round is finished whatever the *work* reasons and the cooldown say. A new one waits until no sample has arrived for
+{SETTLE_SECONDS:g} s. `mmd train --force` ends an earlier `mmd pause`; a later one is obeyed.
+"""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(conditions_document())

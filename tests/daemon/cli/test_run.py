@@ -1,0 +1,41 @@
+"""Does `mmd run` start as a daemon should, and refuse what it must?"""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support import call_mmd, eventually, run_mmd
+
+from mmd.layout import StateDir
+
+
+def test_run_stays_until_it_is_told_to_end(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmd", "run", "--state-dir", str(state.root)], stderr=subprocess.PIPE, text=True
+    )
+    eventually(lambda: state.control_socket.exists())
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    first, last = log.splitlines()[0], log.splitlines()[-1]
+    assert "mmd: state=idle" in first
+    assert "reason=no_artifact_set" in first
+    assert last.endswith("mmd: stopped")
+
+
+def test_run_with_a_wrong_configuration_does_not_start(tmp_path: Path) -> None:
+    config = tmp_path / "mmd.toml"
+    config.write_text("[conditions.user_idle]\nstart_seconds = 10\nstop_seconds = 20\n")
+    ran = call_mmd("run", state=tmp_path / "state", config=config)
+    assert ran.code == 2
+    assert "contradicts itself" in ran.err
+
+
+def test_run_in_a_folder_that_it_may_not_write_to_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ran = run_mmd("run", state=tmp_path / "file" / "state")
+    assert ran.code == 1
+    assert len(ran.error_lines) == 1
+    assert "file/state" in ran.err

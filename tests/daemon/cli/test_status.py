@@ -1,0 +1,158 @@
+"""Does `mmd status` say everything, with a daemon and without one?"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.fakes.running import Rig, rig, wait_for_trainer
+from tests.support import call_mmd, eventually, run_mmd
+
+from mmd.config import ConditionsConfig
+from mmd.durable import write_json
+
+KEYS = [
+    "state",
+    "mode",
+    "reasons",
+    "conditions",
+    "samples",
+    "round",
+    "model",
+    "verdict",
+    "engine",
+    "daemon",
+]
+
+
+def status(board: Rig) -> dict[str, object]:
+    ran = call_mmd("status", "--json", state=board.state.root, config=board.config)
+    assert ran.code == 0, ran.err
+    found: dict[str, object] = json.loads(ran.out)
+    return found
+
+
+def test_without_a_daemon_the_store_is_shown_and_said_so(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        found = status(board)
+        assert list(found) == KEYS
+        assert found["daemon"] is None
+        assert found["state"] == "waiting"
+        assert found["samples"]["total"] == 50  # type: ignore[index]
+        assert found["model"]["generation"] == 0  # type: ignore[index]
+        assert found["round"] is None
+        assert list(found["conditions"]) == list(ConditionsConfig.__struct_fields__)  # type: ignore[call-overload]
+        ran = call_mmd("status", state=board.state.root, config=board.config)
+        assert ran.code == 0
+        assert "no daemon is running" in ran.out
+        assert "samples 50: 50 labelled" in ran.out
+
+
+def test_a_state_folder_that_does_not_exist_is_described_too(tmp_path: Path) -> None:
+    ran = call_mmd("status", "--json", state=tmp_path / "nothing")
+    assert ran.code == 0
+    found = json.loads(ran.out)
+    assert [reason["code"] for reason in found["reasons"] if reason["code"] == "no_artifact_set"]
+    assert found["model"] is None
+    assert not (tmp_path / "nothing").exists()
+    assert "none; run `mmd init`" in call_mmd("status", state=tmp_path / "nothing").out
+
+
+def test_with_a_daemon_the_round_and_the_process_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with rig(tmp_path) as board:
+        board.script("steps=2000")
+        board.start()
+        wait_for_trainer(board)
+        found = status(board)
+        assert list(found) == KEYS
+        assert found["state"] == "training"
+        assert list(found["round"]) == ["number", "step", "steps", "loss"]  # type: ignore[call-overload]
+        assert found["daemon"]["pid"] == board.process.pid  # type: ignore[index, union-attr]
+        board.board.unplug().zone(1, "garbage")
+        eventually(lambda: board.is_in("suspended"))
+        text = call_mmd("status", state=board.state.root, config=board.config).out
+        assert text.startswith("suspended\n")
+        assert "on_battery The board runs on battery: battery is discharging." in text
+        assert "thermal_zone1/temp holds no number" in text
+
+
+def test_an_open_round_without_a_daemon_is_suspended(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        board.script("steps=2000")
+        board.start()
+        wait_for_trainer(board)
+        assert board.stop() == 0
+        found = status(board)
+        assert found["state"] == "suspended"
+        assert found["round"]["number"] == 1  # type: ignore[index]
+
+
+def test_a_damaged_card_is_shown_as_damaged(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        (board.state.models / "current" / "card.json").write_text("{")
+        assert status(board)["model"] == {"generation": 0, "sha256": None, "phase": "damaged"}
+
+
+def test_a_damaged_verdict_and_plan_do_not_keep_status_from_answering(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        for number in ("0001", "0002"):
+            (board.state.rounds / number).mkdir(parents=True)
+        (board.state.rounds / "0001" / "verdict.json").write_text("{")
+        outcome = {"round": 1, "outcome": "rejected", "reason": "No.", "finished": 1.0, "generation": None}
+        write_json(board.state.rounds / "0001" / "done.json", outcome)
+        (board.state.rounds / "0002" / "plan.json").write_text("{")
+        found = status(board)
+        assert found["verdict"] is None
+        assert found["state"] == "suspended"
+
+
+def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "mmd.toml"
+    config.write_text("[daemon]\npol_seconds = 1\n")
+    ran = call_mmd("status", state=tmp_path, config=config)
+    assert ran.code == 2
+    assert "did you mean `daemon.poll_seconds`?" in ran.err
+
+
+@pytest.mark.parametrize("command", ["status", "why", "run", "pause", "resume"])
+def test_the_light_commands_import_nothing_heavy(command: str) -> None:
+    code = f"""
+import sys
+import mmd.cli.{command}, mmd.cli.main, mmd.supervisor.view, mmd.supervisor.control, mmd.supervisor.daemon
+heavy = {{"numpy", "onnxruntime", "onnx", "PIL", "watchdog", "rich", "psutil", "safetensors"}} & set(sys.modules)
+sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_status_as_json_imports_nothing_heavy_while_it_answers(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        code = """
+import atexit, sys
+heavy = {"numpy", "onnxruntime", "onnx", "PIL", "watchdog", "rich", "psutil", "safetensors"}
+atexit.register(lambda: sys.stderr.write(",".join(sorted(heavy & set(sys.modules)))))
+sys.argv = ["mmd", "status", "--json"]
+from mmd.cli.main import main
+main()
+"""
+        environment = {"MMD_STATE_DIR": str(board.state.root), "MMD_CONFIG": str(board.config)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0
+        assert done.stderr == ""
+        assert msgspec.json.decode(done.stdout)["samples"]["total"] == 50
+
+
+def test_a_reader_that_hangs_up_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m mmd status --json --state-dir {tmp_path} | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_status_in_a_process_of_its_own_answers(tmp_path: Path) -> None:
+    assert run_mmd("status", "--json", state=tmp_path / "nothing").code == 0
