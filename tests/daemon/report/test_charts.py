@@ -1,5 +1,6 @@
 """Figures of the report: real SVG, drawn from the numbers they are given."""
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_falling_loss_is_drawn_falling() -> None:
 def test_labels_of_curves_that_end_together_do_not_overlap() -> None:
     drawn = loss_chart([LossCurve(name, (1, 2), (2.0, 1.0)) for name in ("total", "label", "soft")])
     heights = sorted(float(label.get("y") or 0) for label in elements(drawn, "text", "label"))
-    assert all(later - earlier >= 13 for earlier, later in zip(heights, heights[1:], strict=False))
+    assert all(later - earlier >= 13 for earlier, later in pairwise(heights))
 
 
 def test_losses_that_are_not_finite_are_left_out_of_the_curve() -> None:
