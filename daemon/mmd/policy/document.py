@@ -79,7 +79,7 @@ def _reason_rows() -> list[str]:
 
 def _ending() -> str:
     return f"""
-With a *work* reason the daemon is `idle`; with others only it is `waiting`, or `suspended` when a round is open. An open
+With a *work* reason the daemon is `idle`; with others only it is `waiting`, or `suspended` when a round is open. That
 round is finished whatever the *work* reasons and the cooldown say. A new one waits until no sample has arrived for
 {SETTLE_SECONDS:g} s. `mmd train --force` ends an earlier `mmd pause`; a later one is obeyed.
 """
