@@ -1,11 +1,13 @@
 """What does one sensor say, from which files, and which of them could not be believed?"""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
+_READ_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,15 @@ class Reading(Generic[V]):
 def read_text(path: Path) -> str | None:
     """Return the stripped content of a small kernel file, or `None` when it is missing, unreadable or not text."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        # Not Path.read_text: every file is read every second, and this takes a third of the time.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            content = b""
+            while chunk := os.read(descriptor, _READ_BYTES):
+                content += chunk
+        finally:
+            os.close(descriptor)
+        return content.decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -54,10 +64,10 @@ def read_integer(path: Path) -> int | None:
         return None
 
 
-def list_folder(folder: Path) -> list[Path]:
-    """Return the sorted entries of `folder`; none when it is missing or unreadable."""
+def list_folder(folder: Path) -> list[str]:
+    """Return the sorted names in `folder`; none when it is missing or unreadable."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(os.listdir(folder))  # noqa: PTH208 (only the names are wanted)
     except OSError:
         return []
 

@@ -12,9 +12,11 @@ def read(root: Path) -> Reading[float]:
     """Take the hottest of all zones; readings no board can have are ignored and named."""
     hottest: tuple[float, str] | None = None
     problems = []
-    for folder in list_folder(root / "sys/class/thermal"):
-        if not folder.name.startswith("thermal_zone"):
+    listing = root / "sys/class/thermal"
+    for name in list_folder(listing):
+        if not name.startswith("thermal_zone"):
             continue
+        folder = listing / name
         file = folder / "temp"
         millidegrees = read_integer(file)
         if millidegrees is None:

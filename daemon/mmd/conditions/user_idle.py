@@ -7,12 +7,12 @@ Two sources, and the newest activity of both decides:
 A board with neither has nobody in front of it.
 """
 
+import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmd.conditions.reading import Instant, Reading, list_folder, read_text, shown
+from mmd.conditions.reading import Instant, Reading, list_folder, read_text
 
 CLOCK_SLACK_SECONDS = 60.0
 """An access time further in the future than this was set by a clock that jumped."""
@@ -50,36 +50,29 @@ def read(root: Path, now: Instant, previous: InputActivity | None) -> tuple[Read
 
 def _newest_terminal(root: Path, now: Instant, problems: list[str]) -> tuple[float, str] | None:
     newest: tuple[float, str] | None = None
-    for terminal in _terminals(root):
+    for name in _terminals(root):
         try:
-            accessed = terminal.stat().st_atime
+            accessed = os.stat(f"{root}/dev/{name}").st_atime  # noqa: PTH116 (a board has dozens of them)
         except OSError:
-            continue  # the session ended between listing and looking
+            continue  # the session ended between listing and looking, or the console has no device
         if accessed > now.wall + CLOCK_SLACK_SECONDS:
-            problems.append(f"{shown(root, terminal)} was used in the future; did the clock jump?")
+            problems.append(f"/dev/{name} was used in the future; did the clock jump?")
             continue
         seconds = max(0.0, now.wall - accessed)
         if newest is None or seconds < newest[0]:
-            newest = seconds, shown(root, terminal)
+            newest = seconds, f"/dev/{name}"
     return newest
 
 
-def _terminals(root: Path) -> list[Path]:
-    device_folder = root / "dev"
-    found = [entry for entry in list_folder(device_folder) if _CONSOLE.fullmatch(entry.name)]
-    found += [entry for entry in list_folder(device_folder / "pts") if entry.name.isdigit()]
-    for name in (read_text(root / "sys/class/tty/console/active") or "").split():
-        entry = device_folder / Path(name).name
-        if entry not in found and _exists(entry):
-            found.append(entry)
+def _terminals(root: Path) -> list[str]:
+    """Return the names under `/dev` of what people type on."""
+    found = [name for name in list_folder(root / "dev") if _CONSOLE.fullmatch(name)]
+    found += [f"pts/{name}" for name in list_folder(root / "dev/pts") if name.isdigit()]
+    for console in (read_text(root / "sys/class/tty/console/active") or "").split():
+        name = Path(console).name
+        if name not in found:
+            found.append(name)
     return found
-
-
-def _exists(entry: Path) -> bool:
-    try:
-        return not stat.S_ISDIR(entry.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _input_activity(root: Path, now: Instant, previous: InputActivity | None) -> InputActivity | None:
