@@ -12,9 +12,14 @@ from tests.tools.lowering.graphs import Built, build
 from mmd.artifact.manifest import OptimizerSpec
 from mmd.artifact.session import open_session
 from mmd.errors import ArtifactRefused
+from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.lowering import lower, set_optimizer_attributes
 from mmd_tools.lowering.document import rules_table
 from mmd_tools.lowering.table import RULES
+
+pytestmark = pytest.mark.skipif(
+    not training_build_is_installed(), reason="gradient graphs can only be built with onnxruntime-training"
+)
 
 
 def small_net() -> Built:

@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from tests.tools.lowering.cases import CASES, NOT_IN_TRAINING_BUILD
 from tests.tools.lowering.graphs import Built, build
 
+from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.lowering.table import RULES
+
+pytestmark = pytest.mark.skipif(
+    not training_build_is_installed(), reason="gradient graphs can only be built with onnxruntime-training"
+)
 
 EXAMPLES = settings(
     max_examples=10,
