@@ -62,7 +62,7 @@ def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "Ro
     while (outcome := read_outcome(folder)) is None:
         if time.monotonic() > asked_at + _ASK_SECONDS:
             asked_at, status = time.monotonic(), _daemon_status(state)
-            _refuse_if_waiting(status)
+            _refuse_if_waiting(status, force=force)
         if (folder / "plan.json").exists():
             done = read_progress(folder, read_plan(folder))
             progress.show(number, done.step, done.steps, done.loss, note=_note(status))
@@ -81,14 +81,16 @@ def _daemon_status(state: "StateDir") -> dict[str, Any]:
         raise MmdError(f"{error} The round stays open; `mmd train` goes on with it.") from error
 
 
-def _refuse_if_waiting(status: dict[str, Any]) -> None:
+def _refuse_if_waiting(status: dict[str, Any], *, force: bool) -> None:
     reasons = status.get("reasons") or []
     if status.get("state") in ("idle", "waiting") and reasons:
-        raise _not_now(str(reasons[0]["message"]), str(reasons[0]["clears_when"]))
+        raise _not_now(str(reasons[0]["message"]), str(reasons[0]["clears_when"]), force=force)
 
 
-def _not_now(message: str, clears_when: str) -> MmdError:
-    return MmdError(f"Not now: {message.rstrip('.')}. It clears when {clears_when}; --force trains all the same.")
+def _not_now(message: str, clears_when: str, *, force: bool = False) -> MmdError:
+    """Return the refusal in one line; `force` is what the owner gave already."""
+    advice = "." if force else "; --force trains all the same."
+    return MmdError(f"Not now: {message.rstrip('.')}. It clears when {clears_when}{advice}")
 
 
 def _note(status: dict[str, Any]) -> str:
