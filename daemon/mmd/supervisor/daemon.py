@@ -14,21 +14,23 @@ from mmd.conditions.reading import system_clock
 from mmd.conditions.user_idle import InputActivity
 from mmd.config import Config
 from mmd.durable import make_folder
-from mmd.errors import MmdError, UsageError
+from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
-from mmd.supervisor.control import Answer, ControlServer
+from mmd.samples.records import SampleCounts
+from mmd.supervisor.control import ControlServer
 from mmd.supervisor.history import open_to_write
-from mmd.supervisor.hold import held_since, hold, release
+from mmd.supervisor.hold import held_since
 from mmd.supervisor.inbox_watch import Inbox
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.notify import Notifier
 from mmd.supervisor.record import Recorder
-from mmd.supervisor.round_runner import RETRY_SECONDS, RoundRunner
+from mmd.supervisor.requests import Requests
+from mmd.supervisor.retries import RETRY_SECONDS
+from mmd.supervisor.round_runner import RoundRunner
 from mmd.supervisor.rounds import trainer_command
 from mmd.supervisor.stock import Stock
 from mmd.supervisor.trainer_process import TrainerProcess
-from mmd.supervisor.view import status_view, why_view
 
 RUNNING_POLL_SECONDS = 0.5
 """While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
@@ -55,9 +57,9 @@ class Daemon:
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
     ) -> None:
         """`load` reads the configuration; it is called again on SIGHUP, and may raise `UsageError` then."""
-        self._state_dir = state_dir
+        self.state_dir = state_dir
         self._load = load
-        self._config = load()
+        self.config = load()
         self._config_file = config_file
         self._notifier = notifier or Notifier()
         self._clock = clock
@@ -65,11 +67,11 @@ class Daemon:
         self._retry_seconds = retry_seconds
         self._selector = selectors.DefaultSelector()
         self._stock = Stock(state_dir)
-        self._mode = Mode.AUTO
+        self.mode = Mode.AUTO
         self._forced_after: float | None = None
         self._tracker = Tracker()
         self._activity: InputActivity | None = None
-        self._reasons: list[Reason] = []
+        self.reasons: list[Reason] = []
         self._problems: tuple[str, ...] = ()
         self._logged: tuple[Any, ...] = ()
         self._inbox: Inbox | None = None
@@ -81,21 +83,21 @@ class Daemon:
     def run(self) -> None:
         """Hold the state folder until told to stop. Raises `UsageError` when another process holds it."""
         try:
-            make_folder(self._state_dir.root)
+            make_folder(self.state_dir.root)
         except OSError as error:
             raise MmdError(
-                f"Cannot make the state folder {self._state_dir.root} ({error.strerror}); name another by --state-dir."
+                f"Cannot make the state folder {self.state_dir.root} ({error.strerror}); name another by --state-dir."
             ) from error
-        with DaemonLock(self._state_dir.lock_file):
+        with DaemonLock(self.state_dir.lock_file):
             wake = self._catch_signals()
             now = self._clock()
-            self._recorder = Recorder(open_to_write(self._state_dir.history_db), now)
-            self._runner = RoundRunner(
-                self._state_dir, self._recorder, now=now, command=self._command, retry_seconds=self._retry_seconds
+            self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)
+            self.runner = RoundRunner(
+                self.state_dir, self._recorder, now=now, command=self._command, retry_seconds=self._retry_seconds
             )
-            control = ControlServer(self._state_dir.control_socket, self._selector, self._answer)
+            control = ControlServer(self.state_dir.control_socket, self._selector, Requests(self).answer)
             try:
-                self._look()
+                self.look()
                 self._notifier.ready(self._summary())
                 while not self._is_stopping:
                     self._wait()
@@ -114,21 +116,21 @@ class Daemon:
         for key, _ in self._selector.select(max(0.0, self._next_look - now)):
             key.data()
         if not self._is_stopping and self._clock().monotonic >= self._next_look:
-            self._look()
+            self.look()
 
-    def _look(self) -> Conditions:
+    def look(self) -> Conditions:
         """Look at the board once, decide, and act."""
         now = self._clock()
-        config = self._config
+        config = self.config
         conditions, self._activity = sense(
-            Path(config.daemon.sys_root), self._state_dir.root, now=now, activity=self._activity
+            Path(config.daemon.sys_root), self.state_dir.root, now=now, activity=self._activity
         )
         self._tracker = look(self._tracker, conditions, config.conditions)
         for _ in range(_MOST_CHANGES_PER_LOOK):
-            state_before = self._runner.state
+            state_before = self.runner.state
             self._decide(conditions, now)
-            self._runner.look(self._reasons, config, now)
-            if self._runner.state is state_before:
+            self.runner.look(self.reasons, config, now)
+            if self.runner.state is state_before:
                 break
         self._follow_trainer()
         self._follow_inbox()
@@ -138,22 +140,22 @@ class Daemon:
         return conditions
 
     def _decide(self, conditions: Conditions, now: Instant) -> None:
-        if self._mode is Mode.FORCED and self._is_forced_round_over():
-            self._mode = Mode.AUTO
-        self._reasons = decide(conditions, self._facts(), self._config, tracker=self._tracker, mode=self._mode, now=now)
-        self._tracker = remember(self._tracker, self._reasons, now)
+        if self.mode is Mode.FORCED and self._is_forced_round_over():
+            self.mode = Mode.AUTO
+        self.reasons = decide(conditions, self._facts(), self.config, tracker=self._tracker, mode=self.mode, now=now)
+        self._tracker = remember(self._tracker, self.reasons, now)
 
     def _facts(self) -> Facts:
-        counts = self._stock.counts(self._clock())
-        runner = self._runner
+        counts = self.counts()
+        runner = self.runner
         return Facts(
             is_running=runner.is_running,
-            has_artifact_set=self._state_dir.is_initialised,
+            has_artifact_set=self.state_dir.is_initialised,
             is_round_open=runner.progress is not None,
             trainable=counts.trainable,
             new=counts.new,
             has_trained=runner.has_trained,
-            held_since=held_since(self._state_dir),
+            held_since=held_since(self.state_dir),
             samples_grew=self._stock.grew_at,
             round_ended=runner.round_ended,
             failed_rounds=runner.failed_rounds,
@@ -162,8 +164,8 @@ class Daemon:
         )
 
     def _poll_seconds(self) -> float:
-        seconds: float = self._config.daemon.poll_seconds
-        if self._runner.is_running or self._runner.trainer is not None:
+        seconds: float = self.config.daemon.poll_seconds
+        if self.runner.is_running or self.runner.trainer is not None:
             seconds = min(seconds, RUNNING_POLL_SECONDS)
         if self._notifier.watchdog_seconds is not None:
             seconds = min(seconds, self._notifier.watchdog_seconds * _WATCHDOG_SHARE)
@@ -176,7 +178,7 @@ class Daemon:
 
     def _follow_trainer(self) -> None:
         """Listen to the trainer of the moment."""
-        trainer = self._runner.trainer
+        trainer = self.runner.trainer
         if trainer is self._listened:
             return
         self._forget_trainer()
@@ -190,19 +192,19 @@ class Daemon:
             self._selector.unregister(self._listened_fileno)
 
     def _read_trainer(self) -> None:
-        if self._runner.read_output(self._clock()):
+        if self.runner.read_output(self._clock()):
             self._look_soon()
         if self._listened is not None and self._listened.has_ended_output:
             self._forget_trainer()
 
     def _follow_inbox(self) -> None:
         """Watch the inbox as long as the configuration says so and there is a store to fill."""
-        is_wanted = self._config.daemon.watch_inbox and self._state_dir.is_initialised
+        is_wanted = self.config.daemon.watch_inbox and self.state_dir.is_initialised
         if is_wanted and self._inbox is None:
             try:
-                self._inbox = Inbox(self._state_dir, self._config_file)
+                self._inbox = Inbox(self.state_dir, self._config_file)
             except OSError as error:
-                self._log_problem(f"cannot watch {self._state_dir.inbox}: {error.strerror}")
+                self._log_problem(f"cannot watch {self.state_dir.inbox}: {error.strerror}")
                 return
             self._selector.register(self._inbox, selectors.EVENT_READ, self._inbox.take_notice)
         elif not is_wanted and self._inbox is not None:
@@ -220,19 +222,19 @@ class Daemon:
 
     def _note(self, conditions: Conditions, now: Instant) -> None:
         """Keep, log and announce what changed."""
-        runner = self._runner
+        runner = self.runner
         progress = runner.progress
         self._recorder.note(
             runner.state,
-            self._reasons,
+            self.reasons,
             conditions,
             round_number=None if progress is None else progress.number,
             step=None if progress is None else progress.step,
             now=now,
         )
-        codes = tuple(reason.code.value for reason in self._reasons)
-        if (runner.state, codes, self._mode) != self._logged:
-            self._logged = (runner.state, codes, self._mode)
+        codes = tuple(reason.code.value for reason in self.reasons)
+        if (runner.state, codes, self.mode) != self._logged:
+            self._logged = (runner.state, codes, self.mode)
             log.info("%s", self._summary())
             self._notifier.status(self._summary())
         for problem in set(conditions.problems()) - set(self._problems):
@@ -241,90 +243,38 @@ class Daemon:
 
     def _summary(self) -> str:
         """Say the state in one line: `state=suspended reason=on_battery round=3 step=412`."""
-        words = [f"state={self._runner.state}"]
-        if self._mode is not Mode.AUTO:
-            words.append(f"mode={self._mode}")
-        words += [f"reason={reason.code}" for reason in self._reasons]
-        if self._runner.progress is not None:
-            words += [f"round={self._runner.progress.number}", f"step={self._runner.progress.step}"]
+        words = [f"state={self.runner.state}"]
+        if self.mode is not Mode.AUTO:
+            words.append(f"mode={self.mode}")
+        words += [f"reason={reason.code}" for reason in self.reasons]
+        if self.runner.progress is not None:
+            words += [f"round={self.runner.progress.number}", f"step={self.runner.progress.step}"]
         return " ".join(words)
 
     def _log_problem(self, problem: str) -> None:
         if problem not in self._problems:
             log.warning("%s", problem)
 
-    # Requests.
+    # What the answers on the control socket need.
 
-    def _answer(self, request: dict[str, Any]) -> Answer:
-        """Answer one line from the control socket."""
-        requests: dict[str, Callable[[dict[str, Any]], Answer]] = {
-            "status": self._answer_status,
-            "why": self._answer_why,
-            "pause": self._answer_pause,
-            "resume": self._answer_resume,
-            "train": self._answer_train,
-        }
-        name = request.get("request")
-        if not isinstance(name, str) or name not in requests:
-            raise UsageError(
-                f"The daemon does not know the request {str(name)[:40]!r}; it knows {', '.join(requests)}."
-            )
-        return requests[name](request)
+    def counts(self) -> SampleCounts:
+        return self._stock.counts(self._clock())
 
-    def _answer_status(self, request: dict[str, Any]) -> Answer:
-        conditions = self._look()
-        status = status_view(
-            self._state_dir,
-            self._config,
-            state=self._runner.state,
-            mode=self._mode,
-            reasons=self._reasons,
-            conditions=conditions,
-            counts=self._stock.counts(self._clock()),
-            progress=self._runner.progress,
-            is_daemon=True,
-        )
-        return {"status": status}
+    def overridden(self, conditions: Conditions) -> list[Reason]:
+        """Return the reasons that the present mode ignores."""
+        now, tracker = self._clock(), self._tracker
+        return overridden(conditions, self._facts(), self.config, tracker=tracker, mode=self.mode, now=now)
 
-    def _answer_why(self, request: dict[str, Any]) -> Answer:
-        conditions = self._look()
-        ignored = overridden(
-            conditions,
-            self._facts(),
-            self._config,
-            tracker=self._tracker,
-            mode=self._mode,
-            now=self._clock(),
-        )
-        return {"why": why_view(self._runner.state, self._mode, self._reasons, ignored)}
+    def force(self, *, is_forced: bool) -> None:
+        """Enter or leave the forced mode; it ends by itself with its round."""
+        self.mode = Mode.FORCED if is_forced else Mode.AUTO
+        self._forced_after = self.runner.round_ended
 
-    def _answer_pause(self, request: dict[str, Any]) -> Answer:
-        was_held = hold(self._state_dir)
-        self._mode = Mode.AUTO
-        self._look()
-        return {"state": self._runner.state.value, "was_held": was_held}
-
-    def _answer_resume(self, request: dict[str, Any]) -> Answer:
-        was_held = release(self._state_dir)
-        self._look()
-        return {"state": self._runner.state.value, "was_held": was_held}
-
-    def _answer_train(self, request: dict[str, Any]) -> Answer:
-        """Begin a round now, if the policy allows; with `force`, whatever the policy says."""
-        if request.get("force"):
-            if not self._state_dir.is_initialised:
-                raise UsageError("No artifact set is installed; run `mmd init` first.")
-            if self._stock.counts(self._clock()).trainable == 0 and self._runner.progress is None:
-                raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
-            self._mode = Mode.FORCED
-            release(self._state_dir)
-            self._forced_after = self._runner.round_ended
-        self._stock.grew_at = None  # whoever asks for a round knows what they have put in
-        self._look()
-        return why_view(self._runner.state, self._mode, self._reasons, [])
+    def expect_no_more_samples(self) -> None:
+        self._stock.grew_at = None
 
     def _is_forced_round_over(self) -> bool:
-        return self._runner.progress is None and self._runner.round_ended != self._forced_after
+        return self.runner.progress is None and self.runner.round_ended != self._forced_after
 
     # Signals, reload, end.
 
@@ -348,7 +298,7 @@ class Daemon:
         """Read the configuration again; one that is refused changes nothing."""
         self._is_reload_due = False
         try:
-            self._config = self._load()
+            self.config = self._load()
         except MmdError as error:
             log.warning("%s The configuration in force stays as it is.", error)
             self._recorder.event("config_refused", str(error), self._clock())
@@ -360,7 +310,7 @@ class Daemon:
         """Let the trainer write its checkpoint, then put everything down."""
         self._close_inbox()
         self._forget_trainer()
-        self._runner.stop(self._clock)
+        self.runner.stop(self._clock)
         self._recorder.stop(self._clock())
         log.info("stopped")
         for number in _SIGNALS:

@@ -5,12 +5,10 @@ accordingly, and moves the one `State`. Reasons empty means go.
 """
 
 import logging
-import math
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -24,13 +22,13 @@ from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import DONE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.store import SampleStore
+from mmd.supervisor.progress import Progress, after_step, is_failure, last_end, progress_on_disk
+from mmd.supervisor.retries import RETRY_SECONDS, Retries
 from mmd.supervisor.rounds import begin_round, finish_round, has_trained, is_judged, open_round, trainer_command
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
-from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
+from mmd.training.plan import round_folder
 
-RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0)
-"""How long to wait after the first, second, ... failure without progress; one more abandons the round."""
 LEAVE_SECONDS = 5.0
 """A trainer that was asked to leave is killed after this."""
 STOP_SECONDS = 7.0
@@ -46,16 +44,6 @@ class Rounds(Protocol):
     def begin_round(self, number: int, now: Instant) -> None: ...
     def end_round(self, outcome: RoundOutcome, verdict: dict[str, Any] | None) -> None: ...
     def event(self, name: str, detail: str, now: Instant) -> None: ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the open round is."""
-
-    number: int
-    step: int
-    steps: int
-    loss: float | None = None
 
 
 class RoundRunner:
@@ -74,33 +62,38 @@ class RoundRunner:
         self._state_dir = state_dir
         self._rounds = rounds
         self._command = command
-        self._retry_seconds = retry_seconds
+        self._retries = Retries(retry_seconds)
         self.state = State.IDLE
         self.trainer: TrainerProcess | None = None
         self.progress: Progress | None = None
-        self.retry_at: float | None = None
-        self.failure = ""
-        self.failed_rounds = 0
-        self.round_ended: float | None = None
-        self.has_trained = False
-        self._failures = 0
-        self._furthest_failed_step = -1
+        self.round_ended, self.failed_rounds = last_end(state_dir, now)
+        self.has_trained = has_trained(state_dir)
         self._complaint = ""
         self._is_evaluating = False
         self._suspended_at = 0.0
         self._leave_by: float | None = None
-        self._read_earlier_rounds(now)
+        self._take_up_open_round(now)
 
     @property
     def is_running(self) -> bool:
         return self.state in RUNNING
 
+    @property
+    def retry_at(self) -> float | None:
+        """Monotonic time before which a trainer that failed is not started again."""
+        return self._retries.retry_at
+
+    @property
+    def failure(self) -> str:
+        """What the last failure said."""
+        return self._retries.message
+
     def look(self, reasons: Sequence[Reason], config: Config, now: Instant) -> None:
         """Act on the present reasons: start, suspend, resume, or let be. When this changes the state, decide again."""
-        before = self.state
+        before = self.state, self.trainer
         self._bury_if_dead(now)
         self._drop_if_closed_elsewhere(now)
-        if self.state is not before:
+        if (self.state, self.trainer) != before:
             return
         if self.state in RUNNING:
             if reasons:
@@ -189,7 +182,7 @@ class RoundRunner:
                 if self._is_judged(number):
                     self._finish(number, now)
                     return
-            progress = self._read_progress(number, now)
+            progress = self._progress(number, now)
             if progress is None:
                 return
             command = self._command(self._state_dir, number)
@@ -200,26 +193,22 @@ class RoundRunner:
         self._complaint = ""
         self._is_evaluating = False
         self._leave_by = None
-        self.retry_at = None
         self.progress = progress
         self._rounds.begin_round(number, now)
         self._move(Event.STARTED)
 
-    def _read_progress(self, number: int, now: Instant) -> Progress | None:
+    def _progress(self, number: int, now: Instant) -> Progress | None:
         """Return how far the round on disk is; without a plan that can be read it is abandoned: `None`."""
-        folder = round_folder(self._state_dir, number)
         try:
-            plan = read_plan(folder)
+            return progress_on_disk(self._state_dir, number)
         except StoreDamaged as error:
             self._abandon(number, str(error), now)
             return None
-        earlier = read_progress(folder, plan)
-        return Progress(number, earlier.step, plan.steps, earlier.loss)
 
     def _take_event(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "step" and self.progress is not None:
-            self.progress = _after_step(self.progress, event)
+            self.progress = after_step(self.progress, event)
         elif kind == "evaluating":
             self._is_evaluating = True
             self._move(Event.EVALUATION_BEGAN)
@@ -273,46 +262,32 @@ class RoundRunner:
         outcome = read_outcome(folder)
         if outcome is not None:
             self._rounds.end_round(outcome, _verdict_figures(self._state_dir, number))
-            is_failure = outcome.outcome in ("failed", "abandoned")
-            self.failed_rounds = self.failed_rounds + 1 if is_failure else 0
+            self.failed_rounds = self.failed_rounds + 1 if is_failure(outcome) else 0
         self.progress = None
-        self.retry_at = None
-        self._failures, self._furthest_failed_step = 0, -1
+        self._retries.forget()
         self.round_ended = now.monotonic
         self.has_trained = has_trained(self._state_dir)
         self._move(Event.ROUND_ENDED)
 
     def _fail(self, message: str, now: Instant) -> None:
         """Wait a while after a failure; give the round up after too many of them without progress."""
-        step = self.progress.step if self.progress is not None else 0
-        if step > self._furthest_failed_step >= 0:
-            self._failures = 0
-        self._furthest_failed_step = max(step, self._furthest_failed_step)
-        self._failures += 1
-        self.failure = message
-        number = open_round(self._state_dir)
-        log.warning("the trainer failed (%d): %s", self._failures, message)
+        self._retries.note(message, self.progress.step if self.progress is not None else 0, now.monotonic)
+        log.warning("the trainer failed (%d): %s", self._retries.failures, message)
         self._rounds.event("trainer_failed", message, now)
+        number = open_round(self._state_dir)
         if self.state in RUNNING:
             self._move(Event.TRAINER_LOST)
         elif number is not None and self.state is not State.SUSPENDED:
             self._move(Event.ROUND_FOUND_OPEN)
-        if self._failures > len(self._retry_seconds) and number is not None:
-            self._abandon(number, message, now)
-            return
-        wait = self._retry_seconds[min(self._failures, len(self._retry_seconds)) - 1]
-        self.retry_at = now.monotonic + wait
+        if self._retries.is_hopeless and number is not None:
+            self._abandon(number, self._retries.account(), now)
 
-    def _abandon(self, number: int, message: str, now: Instant) -> None:
+    def _abandon(self, number: int, reason: str, now: Instant) -> None:
         """Close the round without a verdict. The next one rests longer first, in case it fails the same way."""
-        reason = message
-        if self._failures > 1:
-            reason = f"The trainer failed {self._failures} times without progress; the last time: {message}"
         try:
             ModelStore(self._state_dir).close_round(number, "abandoned", reason)
         except OSError as error:
-            self.retry_at = now.monotonic + self._retry_seconds[-1]
-            log.warning("cannot close round %d: %s", number, error)
+            self._retries.note(f"cannot close round {number}: {error}", 0, now.monotonic)
             return
         log.warning("round=%d abandoned: %s", number, reason)
         self._end_round(number, now)
@@ -334,45 +309,19 @@ class RoundRunner:
 
     # What an earlier daemon left.
 
-    def _read_earlier_rounds(self, now: Instant) -> None:
-        outcomes = []
-        for number in round_numbers(self._state_dir):
-            outcome = read_outcome(round_folder(self._state_dir, number))
-            if outcome is not None:
-                outcomes.append(outcome)
-        self.has_trained = has_trained(self._state_dir)
-        if outcomes:
-            # A clock that jumped back would make the last round end in the future.
-            ago = max(0.0, now.wall - outcomes[-1].finished)
-            self.round_ended = now.monotonic - ago
-        for outcome in reversed(outcomes):
-            if outcome.outcome not in ("failed", "abandoned"):
-                break
-            self.failed_rounds += 1
-        open_number = open_round(self._state_dir)
-        if open_number is not None:
-            self._take_up(open_number, now)
-
-    def _take_up(self, number: int, now: Instant) -> None:
+    def _take_up_open_round(self, now: Instant) -> None:
+        """Finish or go on with what an earlier daemon left."""
+        number = open_round(self._state_dir)
+        if number is None:
+            return
         self._move(Event.ROUND_FOUND_OPEN)
         try:
             if self._is_judged(number):
                 self._finish(number, now)
             else:
-                self.progress = self._read_progress(number, now)
+                self.progress = self._progress(number, now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
-
-
-def _after_step(progress: Progress, event: dict[str, Any]) -> Progress:
-    try:
-        loss = float(event["loss"])
-        step, steps = int(event["step"]), int(event["steps"])
-    except (KeyError, TypeError, ValueError):
-        log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
-        return progress
-    # JSON has no word for a loss that is not finite.
-    return Progress(progress.number, step, steps, loss if math.isfinite(loss) else None)
 
 
 def _verdict_figures(state_dir: StateDir, number: int) -> dict[str, Any] | None:

@@ -20,11 +20,11 @@ from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
 from mmd.supervisor.hold import held_since
-from mmd.supervisor.round_runner import Progress
+from mmd.supervisor.progress import Progress, progress_on_disk
 from mmd.supervisor.rounds import has_trained, open_round
 from mmd.supervisor.states import State
 from mmd.supervisor.stock import count_samples
-from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
+from mmd.training.plan import round_folder, round_numbers
 
 Json = dict[str, Any]
 
@@ -143,7 +143,7 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
     now = system_clock()
     conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now)
     counts = count_samples(state_dir.samples_db)
-    progress, is_round_open = _progress_on_disk(state_dir)
+    progress, is_round_open = _open_progress(state_dir)
     facts = Facts(
         has_artifact_set=state_dir.is_initialised,
         is_round_open=is_round_open,
@@ -170,16 +170,15 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
     return status, why_view(state, Mode.AUTO, reasons, [])
 
 
-def _progress_on_disk(state_dir: StateDir) -> tuple[Progress | None, bool]:
+def _open_progress(state_dir: StateDir) -> tuple[Progress | None, bool]:
+    """Return how far the open round is, where its plan tells, and whether there is one."""
     number = open_round(state_dir)
     if number is None:
         return None, False
     try:
-        plan = read_plan(round_folder(state_dir, number))
+        return progress_on_disk(state_dir, number), True
     except StoreDamaged:
         return None, True
-    earlier = read_progress(round_folder(state_dir, number), plan)
-    return Progress(number, earlier.step, plan.steps, earlier.loss), True
 
 
 def resident_bytes() -> int:

@@ -1,0 +1,67 @@
+"""How far is the open round, and how did the rounds before it end? Read from the rounds' folders, without numpy."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mmd.conditions import Instant
+from mmd.layout import StateDir
+from mmd.promotion.outcome import RoundOutcome, read_outcome
+from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the open round is."""
+
+    number: int
+    step: int
+    steps: int
+    loss: float | None = None
+
+
+def progress_on_disk(state_dir: StateDir, number: int) -> Progress:
+    """Return how far the round had come when it last wrote. Raises `StoreDamaged` when its plan cannot be read."""
+    folder = round_folder(state_dir, number)
+    plan = read_plan(folder)
+    earlier = read_progress(folder, plan)
+    return Progress(number, earlier.step, plan.steps, earlier.loss)
+
+
+def after_step(progress: Progress, event: dict[str, Any]) -> Progress:
+    """Return the progress after a `step` event; one that makes no sense changes nothing."""
+    try:
+        loss = float(event["loss"])
+        step, steps = int(event["step"]), int(event["steps"])
+    except (KeyError, TypeError, ValueError):
+        log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
+        return progress
+    # JSON has no word for a loss that is not finite.
+    return Progress(progress.number, step, steps, loss if math.isfinite(loss) else None)
+
+
+def last_end(state_dir: StateDir, now: Instant) -> tuple[float | None, int]:
+    """Return the monotonic time when the last round ended, and how many of the last rounds failed in a row."""
+    outcomes = _outcomes(state_dir)
+    if not outcomes:
+        return None, 0
+    # A clock that jumped back would make the last round end in the future.
+    ended = now.monotonic - max(0.0, now.wall - outcomes[-1].finished)
+    failed = 0
+    for outcome in reversed(outcomes):
+        if not is_failure(outcome):
+            break
+        failed += 1
+    return ended, failed
+
+
+def is_failure(outcome: RoundOutcome) -> bool:
+    return outcome.outcome in ("failed", "abandoned")
+
+
+def _outcomes(state_dir: StateDir) -> list[RoundOutcome]:
+    read = (read_outcome(round_folder(state_dir, number)) for number in round_numbers(state_dir))
+    return [outcome for outcome in read if outcome is not None]
