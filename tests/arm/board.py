@@ -13,9 +13,9 @@ from tests.arm.machine import BINFMT, binfmt_rule, last_line
 
 CPU_PARTS = {"cortex-a53": "0xd03", "cortex-a72": "0xd08", "cortex-a76": "0xd0b"}
 FEATURES = {
-    "cortex-a53": "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid",
-    "cortex-a72": "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid",
-    "cortex-a76": "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
+    "cortex-a53": "fp asimd aes pmull sha1 sha2 crc32 cpuid",
+    "cortex-a72": "fp asimd aes pmull sha1 sha2 crc32 cpuid",
+    "cortex-a76": "fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
 }
 COMMAND_SECONDS = 1200.0
 
