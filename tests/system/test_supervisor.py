@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fakes.running import Rig, is_alive, rig, wait_for_trainer
-from tests.support import eventually, run_mmd, write_png
+from tests.support import call_mmd, eventually, run_mmd, write_png
 
 from mmd.errors import MmdError
 from mmd.supervisor.control import ask
@@ -391,3 +391,28 @@ def test_mmd_run_itself_starts_and_ends(board: Rig) -> None:
     assert board.codes() == ["on_battery"]
     assert board.stop() == 0
     assert not board.state.control_socket.exists()
+
+
+def test_a_round_that_cannot_be_planned_is_a_reason_and_not_the_end(board: Rig) -> None:
+    board.configure(more='[training]\npreset = "nonsense"\n')
+    board.start()
+    eventually(lambda: "trainer_failed" in board.codes())
+    assert board.is_in("waiting")
+    (reason,) = [reason for reason in board.status()["reasons"] if reason["code"] == "trainer_failed"]
+    assert "has no preset `nonsense`" in reason["message"]
+    board.configure()
+    board.signal(signal.SIGHUP)
+    eventually(lambda: rounds(board) == ["rejected"], within=20)
+
+
+def test_a_round_waits_until_the_last_sample_has_arrived(board: Rig) -> None:
+    board.script(LONG)
+    board.board.unplug()
+    board.start()
+    for seed in range(9000, 9012):
+        write_png(board.folder / "more" / "cat" / f"{seed}.png", seed)
+    assert call_mmd("ingest", board.folder / "more", state=board.state.root).code == 0
+    eventually(lambda: "samples_arriving" in board.codes())
+    board.board.plug()
+    assert "samples_arriving" in board.codes()
+    eventually(lambda: board.is_in("training"))
