@@ -151,6 +151,16 @@ def halving_max_pool(draw: Draw) -> Case:
     return behind_add(draw, [small(draw, 1, 3), size * small(draw), size * small(draw)], [layer])
 
 
+def pooled_relu(draw: Draw) -> Case:
+    """ReLU below a max-pool, windows that overlap or tile, whole windows of zeros among them."""
+    stride = small(draw, 1, 3)
+    nodes = [
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        node("MaxPool", ["r"], kernel_shape=[2, 2], strides=[stride, stride], pads=[1, 0, 0, 1]),
+    ]
+    return behind_add(draw, [small(draw, 1, 2), small(draw, 3, 6), small(draw, 3, 6)], nodes)
+
+
 def average_pool(draw: Draw) -> Case:
     kernel = [small(draw, 1, 3), small(draw, 1, 3)]
     pads = [draw(st.integers(0, k // 2)) for k in kernel] * 2
@@ -306,6 +316,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "leaky_relu": elementwise("LeakyRelu", alpha=0.2),
     "log_softmax": along_axis("LogSoftmax"),
     "max_pool": max_pool,
+    "pooled_relu": pooled_relu,
     "quick_gelu": microsoft("QuickGelu", alpha=1.3),
     "relu": elementwise("Relu"),
     "resizing": resizing,
