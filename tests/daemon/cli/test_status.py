@@ -1,6 +1,8 @@
 """Does `mmd status` say everything, with a daemon and without one?"""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +148,20 @@ main()
         assert done.returncode == 0
         assert done.stderr == ""
         assert msgspec.json.decode(done.stdout)["samples"]["total"] == 50
+
+
+def test_watching_shows_the_status_until_ctrl_c(tmp_path: Path) -> None:
+    controller, terminal = os.openpty()
+    command = [sys.executable, "-m", "mmd", "status", "--watch", "--state-dir", str(tmp_path / "nothing")]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    shown = b""
+    while b"run `mmd init`" not in shown:
+        shown += os.read(controller, 4096)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    os.close(controller)
+    assert process.returncode == 0, errors
 
 
 def test_a_reader_that_hangs_up_is_no_error(tmp_path: Path) -> None:
