@@ -43,7 +43,7 @@ def score_strangers(
     arrays: dict[str, NDArray[Any]], mentee: Path, mentor: Path, spec: InputRecipe, *, at_least: int
 ) -> list[StrangerScore]:
     """Score the strangers with enough digits; those whom the Mentee reads worst come first."""
-    small, big = Scorer(mentee.read_bytes(), spec), Scorer(mentor.read_bytes(), spec)
+    small, big = Scorer(mentee, spec), Scorer(mentor, spec)
     writers = arrays["writers"][arrays["split"] == SPLITS.index("strangers")]
     scores = []
     for writer, count in zip(*np.unique(writers, return_counts=True), strict=True):

@@ -1,5 +1,6 @@
 """How many of these samples does a network name rightly?"""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def input_spec(recipe: InputRecipe, shape: tuple[int, ...]) -> InputSpec:
 class Scorer:
     """One network, opened for inference."""
 
-    def __init__(self, model: bytes, recipe: InputRecipe, *, threads: int = 1) -> None:
+    def __init__(self, model: Path | bytes, recipe: InputRecipe, *, threads: int = 1) -> None:
         self._session: Any = open_session(model, threads=threads)
         self._input = self._session.get_inputs()[0].name
         self._recipe = recipe

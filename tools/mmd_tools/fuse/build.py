@@ -16,8 +16,9 @@ from mmd_tools.fuse.gradients import training_files
 from mmd_tools.fuse.graphs import forward_graph, mentor_model, mentor_outputs, reserve_names
 from mmd_tools.fuse.network import Network, read_network, renamed
 from mmd_tools.fuse.probes import Probe, resolve_probe
+from mmd_tools.fuse.projectors import fit_projectors, start_at
 from mmd_tools.fuse.rewrite import Unfit
-from mmd_tools.fuse.write import SetContent, write_set
+from mmd_tools.fuse.write import SetContent, input_spec, write_set
 from mmd_tools.recipe import Recipe, check_recipe
 
 Report = Callable[[str], None]
@@ -51,7 +52,7 @@ def fuse(
     report("reading the networks")
     pair = read_pair(mentor, mentee, recipe)
     anchor = read_anchor(Path(recipe.anchor), pair.mentee.input_shape, len(recipe.classes))
-    content = _build(pair, recipe, report)
+    content = _build(pair, recipe, replay=anchor[0][0::2], report=report)
     report("writing the set")
     make_folder(out.absolute().parent)
     prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
@@ -114,8 +115,8 @@ def _check_normalisation(network: Network, recipe: Recipe) -> None:
             raise UsageError(f"The recipe's input.{name} has {len(values)} entries; 1 or {shape[0]} fit {list(shape)}.")
 
 
-def _build(pair: Pair, recipe: Recipe, report: Report) -> SetContent:
-    """Make every graph of the set."""
+def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) -> SetContent:
+    """Make every graph of the set. `replay` is the half of the anchor set that training may see: the even rows."""
     from mmd_tools.lowering import lower
 
     mentor, mentee, probes = pair.mentor, pair.mentee, pair.probes
@@ -126,6 +127,10 @@ def _build(pair: Pair, recipe: Recipe, report: Report) -> SetContent:
         }
     except Unfit as error:
         raise ArtifactRefused(f"The mentee {mentee.source} cannot be trained: {error}") from error
+    if mentor is not None:
+        starts = fit_projectors(mentor, mentee, probes, replay, input_spec(mentee, recipe), recipe.seed)
+        for graph in forward.values():
+            start_at(graph.model, starts)
     report("building the gradients")
     fused = training_files(forward[False], recipe.optimizer)
     cached = training_files(forward[True], recipe.optimizer)

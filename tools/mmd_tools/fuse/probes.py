@@ -66,14 +66,19 @@ def _find(name: str, network: Network) -> str:
 
 def compared(nodes: Nodes, probe: Probe, mentor: str, seed: int) -> tuple[str, str]:
     """Add pooling and projector; return (mentee's side, mentor's side), of one shape."""
-    ours, theirs = probe.mentee, mentor
-    if len(probe.mentor_shape) == 3 and probe.mentor_shape[1:] != probe.mentee_shape[1:]:
-        ours, theirs = _same_map(nodes, probe, mentor)
+    ours, theirs = aligned(nodes, probe, mentor)
     if probe.projector is not None:
         weight = nodes.initializer(probe.projector, projector_start(probe, seed))
         op = "Conv" if len(probe.mentee_shape) == 3 else "MatMul"
         ours = nodes.add(op, [ours, weight])
     return ours, theirs
+
+
+def aligned(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:
+    """Add pooling; return (mentee's side, mentor's side), of one height and width, each with its own channels."""
+    if len(probe.mentor_shape) == 3 and probe.mentor_shape[1:] != probe.mentee_shape[1:]:
+        return _same_map(nodes, probe, mentor)
+    return probe.mentee, mentor
 
 
 def _same_map(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:

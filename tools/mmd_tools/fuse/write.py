@@ -104,14 +104,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         name=recipe.name,
         description=recipe.description,
         licence=recipe.licence,
-        input=InputSpec(
-            name=mentee.input,
-            kind=recipe.input.kind,
-            shape=mentee.input_shape,
-            scale=recipe.input.scale,
-            mean=recipe.input.mean,
-            std=recipe.input.std,
-        ),
+        input=input_spec(mentee, recipe),
         classes=recipe.classes,
         logits=mentee.logits,
         mentor_logits=mentor_name(mentor.logits, mentor) if mentor is not None else "",
@@ -163,3 +156,14 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def input_spec(mentee: Network, recipe: Recipe) -> InputSpec:
+    return InputSpec(
+        name=mentee.input,
+        kind=recipe.input.kind,
+        shape=mentee.input_shape,
+        scale=recipe.input.scale,
+        mean=recipe.input.mean,
+        std=recipe.input.std,
+    )
