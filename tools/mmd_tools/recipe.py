@@ -75,7 +75,7 @@ class Recipe(_Section, frozen=True):
     """An .npz with `inputs` (as stored) and `labels`; `load_recipe` makes a path relative to the recipe absolute."""
     description: str = ""
     seed: int = 0
-    """Of the projectors' start values."""
+    """Of projectors that cannot be fitted."""
     commands: tuple[str, ...] = ()
     """How the two networks were made, for whoever wants to make them again; not read by `fuse`."""
     nets: dict[str, NetRecipe] = {}
