@@ -99,6 +99,8 @@ class ControlServer:
             return {"ok": True, **self._answer(request)}
         except MmdError as error:
             return {"ok": False, "error": str(error)}
+        except OSError as error:
+            return {"ok": False, "error": f"The daemon cannot do that: {error}."}
 
     def _reply(self, client: socket.socket, answer: Answer) -> bool:
         """Send one line; a client that does not read its answers is dropped."""

@@ -62,8 +62,12 @@ class Inbox:
                 log.warning("taking in the inbox failed with exit code %d", status)
             self._child = None
         if self._is_due:
+            try:
+                self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            except OSError as error:
+                log.warning("cannot take in the inbox now: %s", error)
+                return
             self._is_due = False
-            self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def close(self) -> None:
         """Stop watching; a pass that runs is ended between two files."""

@@ -1,6 +1,7 @@
 """Can other commands talk to the daemon, and can nothing that they say hurt it?"""
 
 import contextlib
+import errno
 import json
 import selectors
 import socket
@@ -19,6 +20,8 @@ from mmd.supervisor.control import LONGEST_REQUEST_BYTES, MOST_CLIENTS, ControlS
 def reply(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("request") == "refuse":
         raise UsageError("Not that.")
+    if request.get("request") == "fail":
+        raise OSError(errno.EROFS, "Read-only file system")
     return {"heard": request}
 
 
@@ -68,6 +71,13 @@ def test_a_request_is_answered(tmp_path: Path) -> None:
 def test_a_refusal_comes_back_in_its_own_words(tmp_path: Path) -> None:
     with server(tmp_path / "c.sock"), pytest.raises(MmdError, match=r"^Not that\.$"):
         ask(tmp_path / "c.sock", {"request": "refuse"})
+
+
+def test_a_disk_that_fails_is_told_and_survived(tmp_path: Path) -> None:
+    with server(tmp_path / "c.sock"):
+        with pytest.raises(MmdError, match=r"The daemon cannot do that: .*Read-only file system"):
+            ask(tmp_path / "c.sock", {"request": "fail"})
+        assert ask(tmp_path / "c.sock", {"request": "status"})["ok"]
 
 
 def test_a_path_longer_than_a_socket_address_works(tmp_path: Path) -> None:
