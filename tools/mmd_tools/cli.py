@@ -19,6 +19,7 @@ COMMANDS = {
     "fuse": "mmd_tools.fuse.command:fuse_command",
     "verify": "mmd_tools.verify:verify_command",
     "step": "mmd_tools.step:step",
+    "bench": "mmd_tools.bench.cli:bench",
 }
 
 
