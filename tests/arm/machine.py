@@ -32,7 +32,7 @@ def prepare() -> Mirror:
     """Install what is missing and return the mirror. Raises `CannotRun`."""
     _require_debian_root()
     _require_packages()
-    mirror = _mirror()
+    mirror = debian_mirror()
     _require_namespace()
     return mirror
 
@@ -64,7 +64,7 @@ def _require_packages() -> None:
             raise CannotRun(f"{' '.join(command)} failed: {last_line(done.stderr)}")
 
 
-def _mirror() -> Mirror:
+def debian_mirror() -> Mirror:
     """Read the mirror from apt's own sources."""
     fields = "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
     for attempt in range(2):

@@ -20,7 +20,7 @@ PACKAGES = ("python3", "libstdc++6", "libc-bin", "zlib1g", "coreutils", "bash", 
 MOUNT_POINTS = ("proc", "sys", "dev", "tmp", "opt/product", "opt/dependencies", "opt/bytecode", "work")
 NEWEST_GLIBC = 36
 """bookworm has glibc 2.36."""
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "daemon", "tools", "artifacts")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "daemon", "tools", "artifacts", "systemd")
 
 
 class BuildFailed(Exception):
@@ -29,13 +29,13 @@ class BuildFailed(Exception):
 
 def debian_root(cache: Path, suite: str, mirror: Mirror) -> Path:
     """Return the root folder of `suite`, made on first use."""
-    folder = cache / f"root-{suite}-{_key([*PACKAGES, *MOUNT_POINTS])}"
+    folder = cache / f"root-{suite}-{key_of([*PACKAGES, *MOUNT_POINTS])}"
     if folder.is_dir():
         return folder
     options = [f"--aptopt={option}" for option in mirror.apt_options]
     # Unpacking is enough, and needs no emulation.
     kind = ["--quiet", "--arch=arm64", "--variant=extract", f"--include={','.join(PACKAGES)}"]
-    with _Prepared(folder) as prepared:
+    with Prepared(folder) as prepared:
         command = ["mmdebstrap", *kind, *options, suite, str(prepared), f"deb {mirror.url} {suite} main"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -55,32 +55,32 @@ def wheel(repository: Path, into: Path) -> Path:
             shutil.copytree(repository / name, copy / name, symlinks=True, ignore=litter)
         else:
             shutil.copy2(repository / name, copy / name)
-    _pip(["wheel", "--no-deps", "--wheel-dir", str(into), str(copy)])
+    pip(["wheel", "--no-deps", "--wheel-dir", str(into), str(copy)])
     (built,) = into.glob("*.whl")
     return built
 
 
 def unpacked(built: Path, into: Path) -> Path:
     """Install the wheel alone into the folder `into`."""
-    _pip(["install", "--no-deps", "--no-compile", "--target", str(into), str(built)])
+    pip(["install", "--no-deps", "--no-compile", "--target", str(into), str(built)])
     return into
 
 
 def dependencies(cache: Path, built: Path, python: str) -> Path:
     """Return a folder with all that `built` requires on an aarch64 board, installed on first use."""
-    wanted = board_requirements(_requirements(built), python)
-    folder = cache / f"dependencies-{python}-{_key(wanted)}"
+    wanted = board_requirements(requirements_of(built), python)
+    folder = cache / f"dependencies-{python}-{key_of(wanted)}"
     if folder.is_dir():
         return folder
     for earlier in cache.glob(f"dependencies-{python}-*"):
         shutil.rmtree(earlier)
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(NEWEST_GLIBC, 16, -1)]
     target = [*platforms, "--platform=manylinux2014_aarch64", f"--python-version={python}", "--implementation=cp"]
-    with _Prepared(folder) as prepared, tempfile.TemporaryDirectory(dir=cache) as wheels:
+    with Prepared(folder) as prepared, tempfile.TemporaryDirectory(dir=cache) as wheels:
         # Only `download` asks whether the board's Python, not this one, is new enough for a package.
-        _pip(["download", "--only-binary=:all:", "--dest", wheels, *target, *wanted])
+        pip(["download", "--only-binary=:all:", "--dest", wheels, *target, *wanted])
         files = sorted(map(str, Path(wheels).iterdir()))
-        _pip(
+        pip(
             [
                 "install",
                 "--no-deps",
@@ -95,13 +95,13 @@ def dependencies(cache: Path, built: Path, python: str) -> Path:
     return folder
 
 
-def board_requirements(requirements: Sequence[str], python: str) -> list[str]:
-    """Return those of `requirements` whose marker holds on an aarch64 board: pip itself asks the machine it runs on."""
+def board_requirements(requirements: Sequence[str], python: str, *, machine: str = "aarch64") -> list[str]:
+    """Return those of `requirements` whose marker holds on such a board: pip itself asks the machine it runs on."""
     board = {
         "extra": "",
         "implementation_name": "cpython",
         "os_name": "posix",
-        "platform_machine": "aarch64",
+        "platform_machine": machine,
         "platform_python_implementation": "CPython",
         "platform_system": "Linux",
         "python_full_version": f"{python}.0",
@@ -113,24 +113,24 @@ def board_requirements(requirements: Sequence[str], python: str) -> list[str]:
     return sorted(f"{each.name}{each.specifier}" for each in held)
 
 
-def _requirements(built: Path) -> list[str]:
+def requirements_of(built: Path) -> list[str]:
     with zipfile.ZipFile(built) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         return email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
 
 
-def _pip(arguments: list[str]) -> None:
+def pip(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BuildFailed(f"pip {arguments[0]} failed: {last_line(done.stderr)}")
 
 
-def _key(words: Sequence[str]) -> str:
+def key_of(words: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
-class _Prepared:
+class Prepared:
     """A folder that takes its name only when it is whole."""
 
     def __init__(self, folder: Path) -> None:

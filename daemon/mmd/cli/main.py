@@ -34,6 +34,7 @@ COMMANDS = {
     "pause": "mmd.cli.pause:pause",
     "resume": "mmd.cli.resume:resume",
     "report": "mmd.cli.report:report",
+    "install-service": "mmd.cli.install_service:install_service",
 }
 
 
