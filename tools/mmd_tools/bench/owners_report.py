@@ -1,0 +1,119 @@
+"""How does the bench of owners look on paper? One table a size, and a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MENTOR, SHIPPED, Record
+from mmd_tools.bench.owners_summary import Mean, RowSummary, summarise
+from mmd_tools.bench.plots import Line, Panel, draw
+from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_text
+
+HEADER = (
+    "row",
+    "accuracy % [95 %]",
+    "gain, points [95 %]",
+    "worst quartile %",
+    "its gain",
+    "owners worse",
+    "beyond noise",
+    "anchor, points (worst)",
+    "CPU s",
+)
+DRAWN = ("labels only", "labels + replay", DEFAULT, GATED, MEMORY, "unlabelled only + replay", MENTOR)
+
+
+class OwnersResults(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in `owners.json`."""
+
+    bench: str
+    group: str
+    conditions: Conditions
+    columns: tuple[str, ...] = Record.__struct_fields__
+    records: list[Record]
+
+
+def write_results(results: OwnersResults, folder: Path, *, with_plot: bool = True) -> None:
+    """Write raw values, table and picture; the names are the bench's."""
+    summaries = summarise(results.records)
+    write_raw(folder / f"{results.bench}.json", results, lines_of="records")
+    write_text(folder / f"{results.bench}.md", markdown(results, summaries))
+    if with_plot:
+        draw_owners(folder / f"{results.bench}.png", summaries)
+
+
+def markdown(results: OwnersResults, summaries: Sequence[RowSummary]) -> str:
+    first = summaries[0]
+    where = results.conditions
+    versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
+    parts = [
+        f"# What {first.owners} owners gain\n",
+        _explanation(results, first),
+        *(_section(size, summaries) for size in dict.fromkeys(one.size for one in summaries)),
+        f"`{where.command}` on {where.cores} cores of {where.machine}; set {where.artifact_set} "
+        f"`{where.artifact_sha256[:12]}`; {versions}. Raw values: [{results.bench}.json]({results.bench}.json).\n",
+    ]
+    return "\n".join(parts)
+
+
+def _explanation(results: OwnersResults, first: RowSummary) -> str:
+    return (
+        f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits are drawn "
+        "apart into own samples, which are ingested, and a test part, which the product never sees. A quarter of the "
+        "own samples is held out by the store for the gate, so each row trains on the other three quarters of n, the same "
+        "ones for every row. *Worst quartile*: the writers whom the shipped Mentee reads worst, chosen on what they "
+        "give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
+        f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
+        "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
+        "set, the mean and the worst of the pairs. Intervals: bootstrap over owners.\n"
+    )
+
+
+def _section(size: int, summaries: Sequence[RowSummary]) -> str:
+    chosen = [one for one in summaries if one.size == size]
+    let_through = "".join(
+        f"The gate let {one.promoted} of {one.pairs} candidates through.\n\n" for one in chosen if one.row == GATED
+    )
+    return f"## {size} own samples\n\n{markdown_table(HEADER, [_line(one) for one in chosen])}\n{let_through}"
+
+
+def _line(one: RowSummary) -> tuple[str, ...]:
+    changes = one.row != SHIPPED
+    return (
+        one.row,
+        _interval(one.accuracy),
+        _interval(one.gain, signed=True) if changes else "",
+        f"{one.quartile_accuracy:.1f}",
+        f"{one.quartile_gain:+.1f}" if changes else "",
+        f"{one.worse_owners} of {one.owners}" if changes else "",
+        f"{one.worse_beyond_noise}" if changes else "",
+        f"{one.anchor_change:+.2f} ({one.anchor_worst:+.2f})" if changes else "",
+        f"{one.cpu_seconds:.2f}" if one.cpu_seconds else "",
+    )
+
+
+def _interval(mean: Mean, *, signed: bool = False) -> str:
+    form = "+.2f" if signed else ".2f"
+    return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def draw_owners(path: Path, summaries: Sequence[RowSummary]) -> None:
+    sizes = list(dict.fromkeys(one.size for one in summaries))
+    found = {(one.row, one.size): one for one in summaries}
+    rows = [row for row in DRAWN if (row, sizes[0]) in found]
+
+    def line(row: str) -> Line:
+        means = [found[row, size].gain for size in sizes]
+        return Line(row, [m.value for m in means], [m.low for m in means], [m.high for m in means])
+
+    def plain(row: str, name: str) -> Line:
+        values = [float(getattr(found[row, size], name)) for size in sizes]
+        return Line(row, values, values, values)
+
+    panels = [
+        Panel("All owners, 95 % interval", "gain over the shipped, points", [line(row) for row in rows], zero=True),
+        Panel("The quarter hardest to read", "gain, points", [plain(row, "quartile_gain") for row in rows], zero=True),
+        Panel("Who got worse", f"owners of {summaries[0].owners}", [plain(row, "worse_owners") for row in rows]),
+    ]
+    draw(path, panels, sizes=sizes, x_label="own samples", title=f"{summaries[0].owners} student writers")

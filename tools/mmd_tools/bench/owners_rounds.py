@@ -1,0 +1,113 @@
+"""What does the product make of an owner's samples? Its own store, plan, trainer and gate, in a folder of their own.
+
+Nothing here decides anything: a `Lesson` is configuration, and everything after it is what `mmd train` does.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mmd.artifact.card import MODEL_NAME, Verdict
+from mmd.artifact.load import ArtifactSet
+from mmd.artifact.manifest import Schedule
+from mmd.config import Config, TrainingConfig
+from mmd.errors import UsageError
+from mmd.layout import StateDir
+from mmd.promotion.models import ModelStore
+from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
+from mmd.samples.form import SampleForm
+from mmd.samples.records import NewSample
+from mmd.samples.store import SampleStore
+from mmd.supervisor.rounds import begin_round, finish_round
+from mmd.supervisor.trainer import Departure, Voice, train
+from mmd.training.engines import open_engine
+from mmd.training.plan import RoundPlan, round_folder, write_plan
+from mmd_tools.train_data import Part
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How one row of the table trains; the default is the product's."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    has_labels: bool = True
+    has_hints: bool = True
+    temperature: float | None = None
+    schedule: Schedule | None = None
+
+    def changed(self, plan: RoundPlan) -> RoundPlan:
+        """Return `plan` with what the configuration has no key for, because it belongs to the artifact set."""
+        return msgspec.structs.replace(
+            plan,
+            hint_weights=plan.hint_weights if self.has_hints else tuple(0.0 for _ in plan.hint_weights),
+            temperature=plan.temperature if self.temperature is None else self.temperature,
+            schedule=self.schedule or plan.schedule,
+        )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came of a lesson."""
+
+    candidate: bytes
+    """The network as it was trained, whatever the gate said of it."""
+    serving: bytes
+    """The network that serves after the gate."""
+    trained_on: Part
+    held_out: int
+    verdict: Verdict | None
+    """`None` when there was nothing to train on."""
+    cpu_seconds: float
+    """Of the whole round: reading the samples, asking the Mentor, every step, the gate."""
+
+
+class _Silent(Voice):
+    def __call__(self, event: str, **fields: Any) -> None:
+        """Nobody listens."""
+
+
+@contextmanager
+def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, config: Config) -> Iterator[StateDir]:
+    """Give the state folder of an owner who has ingested `own`, as `mmd init` and `mmd ingest` leave it."""
+    manifest = artifact_set.manifest
+    form = SampleForm(kind=manifest.input.kind, shape=manifest.input.shape, classes=manifest.classes)
+    with tempfile.TemporaryDirectory(prefix="mmd-owner-") as folder:
+        state = StateDir(Path(folder))
+        state.artifact_set.symlink_to(artifact_set.folder.absolute(), target_is_directory=True)
+        ModelStore(state).create_shipped(artifact_set)
+        with SampleStore.create(state.samples_db, form, holdout_fraction=config.samples.holdout) as store:
+            store.add(
+                NewSample(image.tobytes(), manifest.classes[label] if has_labels else None, f"sample {place}")
+                for place, (image, label) in enumerate(zip(own.inputs, own.labels, strict=True))
+            )
+        yield state
+
+
+def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) -> Taught:
+    """Run one round on `own` from the shipped model, up to the gate's verdict and what follows from it."""
+    config = Config(training=msgspec.structs.replace(lesson.training, seed=seed))
+    with owners_board(artifact_set, own, has_labels=lesson.has_labels, config=config) as state:
+        models = ModelStore(state)
+        shipped = models.current().model
+        with SampleStore(state.samples_db) as store:
+            trained_on, held_out = Part(*store.load(store.training_ids())), len(store.holdout_ids())
+            begun = time.process_time()
+            try:
+                plan = begin_round(state, config, store)
+            except UsageError:
+                # Every sample is held out: the product waits for more.
+                return Taught(shipped, shipped, trained_on, held_out, None, 0.0)
+            write_plan(state, lesson.changed(plan))
+            train(state, plan.number, _Silent(), Departure(), open_engine=open_engine)
+            folder = round_folder(state, plan.number)
+            candidate = (folder / CANDIDATE_NAME / MODEL_NAME).read_bytes()
+            verdict = read_verdict(folder)
+            finish_round(state, plan.number, store)
+            spent = time.process_time() - begun
+        return Taught(candidate, models.current().model, trained_on, held_out, verdict, spent)

@@ -1,0 +1,176 @@
+"""Which rows does the table of owners have, and what does each give for one owner? Raw counts only, no statistics."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.artifact.load import ArtifactSet, normalise
+from mmd.artifact.manifest import Schedule
+from mmd.artifact.session import open_session
+from mmd.config import TrainingConfig
+from mmd_tools.bench.owners_data import Owner, OwnerSplit, split_owner
+from mmd_tools.bench.owners_memory import Floats, Memory, MemoryTuning, Reader
+from mmd_tools.bench.owners_rounds import Lesson, Taught, teach
+from mmd_tools.train_data import Part
+
+SHIPPED, MENTOR = "shipped", "Mentor"
+DEFAULT, GATED = "mentored + replay", "mentored + replay + gate (default)"
+MEMORY, MEMORY_ON_DEFAULT = "k-NN memory", "mentored + replay, k-NN memory"
+
+LESSONS: dict[str, Lesson] = {
+    "labels only": Lesson(TrainingConfig(preset="independent", replay=0.0)),
+    "labels + replay": Lesson(TrainingConfig(preset="independent")),
+    "mentored": Lesson(TrainingConfig(replay=0.0)),
+    "mentored without hints + replay": Lesson(has_hints=False),
+    DEFAULT: Lesson(),
+    "unlabelled only + replay": Lesson(has_labels=False),
+}
+"""The rounds of the table; the other rows need none."""
+
+
+def _constant(alpha: float, beta: float, gamma: float) -> Schedule:
+    return Schedule(alpha=((0.0, alpha),), beta=((0.0, beta),), gamma=((0.0, gamma),))
+
+
+def _set(**keys: object) -> Lesson:
+    return Lesson(msgspec.convert(keys, TrainingConfig))
+
+
+SEARCH: dict[str, Lesson] = {
+    DEFAULT: Lesson(),
+    "adamant": _set(preset="adamant"),
+    "independent": _set(preset="independent"),
+    "no hints": Lesson(has_hints=False),
+    "constant 1, .3, .5": Lesson(schedule=_constant(1.0, 0.3, 0.5)),
+    "constant 1, 0, .25": Lesson(schedule=_constant(1.0, 0.0, 0.25)),
+    "temperature 1": Lesson(temperature=1.0),
+    "temperature 4": Lesson(temperature=4.0),
+    "epochs 10": _set(epochs=10),
+    "epochs 40": _set(epochs=40),
+    "learning rate 3e-4": _set(learning_rate=3e-4),
+    "learning rate 2e-3": _set(learning_rate=2e-3),
+    "learning rate 4e-3": _set(learning_rate=4e-3),
+    "replay 0.25": _set(replay=0.25),
+    "replay 0.75": _set(replay=0.75),
+    "batch 16": _set(batch_size=16),
+    "batch 64": _set(batch_size=64),
+    "adamant, learning rate 2e-3": _set(preset="adamant", learning_rate=2e-3),
+    "adamant, replay 0.25": _set(preset="adamant", replay=0.25),
+    "independent, learning rate 2e-3": _set(preset="independent", learning_rate=2e-3),
+}
+"""What was tried to find better defaults, on the development owners."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """One row for one owner, seed and size. The fields, in this order, are the columns of the raw file."""
+
+    owner: str
+    seed: int
+    size: int
+    row: str
+    right: int
+    """Of the test part, which the product never saw."""
+    total: int
+    wins: int
+    """Right now and wrong as shipped."""
+    losses: int
+    """Wrong now and right as shipped."""
+    shipped_right_of_own: int
+    """How well the shipped Mentee reads what this owner gives away: it says who is hard to read."""
+    own: int
+    anchor_right: int
+    anchor_total: int
+    trained_on: int
+    held_out: int
+    gate: str
+    """The verdict's code; empty where there is no gate."""
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What a network says about the test part and the anchor set's gate half: right or wrong."""
+
+    test: NDArray[np.bool_]
+    anchor: NDArray[np.bool_]
+
+
+class OwnersBench:
+    """Scores every row for one owner after the other."""
+
+    def __init__(self, artifact_set: ArtifactSet, *, lessons: Mapping[str, Lesson], tuning: MemoryTuning) -> None:
+        self._set, self._lessons, self._tuning = artifact_set, lessons, tuning
+        self._anchor = Part(*artifact_set.gate_anchor())
+        graphs = artifact_set.manifest.graphs
+        self._shipped_model = artifact_set.path(graphs.inference).read_bytes()
+        self._shipped = Reader(self._shipped_model, artifact_set)
+        self._mentor = _MentorReader(artifact_set)
+
+    def records(self, owner: Owner, seed: int, sizes: Sequence[int]) -> Iterator[Record]:
+        """Yield the records of `owner`: every row sees the same subsets, and the same test part at every size."""
+        split = split_owner(owner, seed, largest=max(sizes))
+        before = self._answers(self._shipped.probabilities, split)
+        of_own = self._shipped.probabilities(split.own.inputs).argmax(axis=1) == split.own.labels
+        mentor = self._answers(self._mentor.logits, split)
+        for size in sizes:
+            for row, taught, after, seconds in self._rows(split, seed, size, before, mentor):
+                yield Record(
+                    owner=owner.name,
+                    seed=seed,
+                    size=size,
+                    row=row,
+                    right=int(after.test.sum()),
+                    total=len(after.test),
+                    wins=int((after.test & ~before.test).sum()),
+                    losses=int((before.test & ~after.test).sum()),
+                    shipped_right_of_own=int(of_own.sum()),
+                    own=len(of_own),
+                    anchor_right=int(after.anchor.sum()),
+                    anchor_total=len(after.anchor),
+                    trained_on=len(taught.trained_on.labels) if taught else 0,
+                    held_out=taught.held_out if taught else 0,
+                    gate=taught.verdict.code if taught and taught.verdict and row == GATED else "",
+                    cpu_seconds=round(seconds, 4),
+                )
+
+    def _rows(
+        self, split: OwnerSplit, seed: int, size: int, before: _Answers, mentor: _Answers
+    ) -> Iterator[tuple[str, Taught | None, _Answers, float]]:
+        own = Part(split.own.inputs[:size], split.own.labels[:size])
+        yield SHIPPED, None, before, 0.0
+        yield MENTOR, None, mentor, 0.0
+        for row, lesson in self._lessons.items():
+            taught = teach(self._set, own, lesson, seed=seed)
+            reader = Reader(taught.candidate, self._set)
+            yield row, taught, self._answers(reader.probabilities, split), taught.cpu_seconds
+            if row == DEFAULT:
+                serving = Reader(taught.serving, self._set)
+                yield GATED, taught, self._answers(serving.probabilities, split), taught.cpu_seconds
+                for name, keys in ((MEMORY, self._shipped), (MEMORY_ON_DEFAULT, reader)):
+                    begun = time.process_time()
+                    memory = Memory(keys, taught.trained_on, self._tuning)
+                    spent = time.process_time() - begun + (taught.cpu_seconds if keys is reader else 0.0)
+                    yield name, taught, self._answers(memory.probabilities, split), spent
+
+    def _answers(self, probabilities: Callable[[NDArray[np.generic]], Floats], split: OwnerSplit) -> _Answers:
+        return _Answers(
+            *(probabilities(part.inputs).argmax(axis=1) == part.labels for part in (split.test, self._anchor))
+        )
+
+
+class _MentorReader:
+    """The Mentor, asked for its answers alone."""
+
+    def __init__(self, artifact_set: ArtifactSet) -> None:
+        self._manifest = artifact_set.manifest
+        self._session = open_session(artifact_set.path(self._manifest.graphs.mentor), threads=1)
+
+    def logits(self, inputs: NDArray[np.generic]) -> Floats:
+        """Return [n, classes]."""
+        feed = {self._manifest.input.name: normalise(inputs, self._manifest.input)}
+        logits: Floats = self._session.run([self._manifest.mentor_logits], feed)[0]
+        return logits
