@@ -121,6 +121,11 @@ def test_presets_mean_what_their_names_say() -> None:
         (SMALL.replace('["a", "b"]', '["a", "a"]'), "'a' twice"),
         (SMALL + "[loss.schedules.x]\nalpha=[[1,1],[0,1]]\nbeta=[[0,0]]\ngamma=[[0,0]]\n", "progress rising"),
         (SMALL + "[loss.schedules.x]\nalpha=[[0,-1]]\nbeta=[[0,0]]\ngamma=[[0,0]]\n", "negative coefficient"),
+        (SMALL + "[optimizer]\nkind = 'adam'\n", "Invalid enum value 'adam'"),
+        (SMALL + "[optimizer]\nkind = 'sgd'\nmomentum = 1.0\n", "`optimizer.momentum` is 1.0"),
+        (SMALL + "[optimizer]\nclip_norm = -1.0\n", "`optimizer.clip_norm` is -1.0"),
+        (SMALL + "[optimizer]\nmomentum = 0.9\n", 'for `kind = "sgd"`'),
+        (SMALL + "[optimizer]\nkind = 'sgd'\nnesterov = true\n", "needs an `optimizer.momentum`"),
         ("name = ", "is not TOML"),
     ],
 )

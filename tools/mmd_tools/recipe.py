@@ -4,6 +4,7 @@ An unknown key is an error that names the nearest known one.
 """
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,7 @@ def check_recipe(recipe: Recipe) -> None:
     twice = sorted({name for name in recipe.classes if recipe.classes.count(name) > 1})
     if twice:
         raise UsageError(f"`classes` names {twice[0]!r} twice; give every class one name.")
+    _check_optimizer(recipe.optimizer)
     known = recipe.loss.all_schedules
     if recipe.loss.default_schedule not in known:
         raise UsageError(
@@ -122,6 +124,19 @@ def check_recipe(recipe: Recipe) -> None:
     for name, schedule in recipe.loss.schedules.items():
         for term in ("alpha", "beta", "gamma"):
             _check_points(f"loss.schedules.{name}.{term}", getattr(schedule, term))
+
+
+def _check_optimizer(spec: OptimizerSpec) -> None:
+    for key, limit in (("beta1", 1.0), ("beta2", 1.0), ("momentum", 1.0)):
+        if not 0 <= getattr(spec, key) < limit:
+            raise UsageError(f"`optimizer.{key}` is {getattr(spec, key)}; it must be from 0 to below 1.")
+    for key in ("epsilon", "weight_decay", "clip_norm"):
+        if not 0 <= getattr(spec, key) < math.inf:
+            raise UsageError(f"`optimizer.{key}` is {getattr(spec, key)}; it must be 0 or more, and finite.")
+    if spec.kind == "adamw" and (spec.momentum or spec.nesterov):
+        raise UsageError('`optimizer.momentum` and `optimizer.nesterov` are for `kind = "sgd"`; AdamW has beta1.')
+    if spec.nesterov and not spec.momentum:
+        raise UsageError("`optimizer.nesterov` needs an `optimizer.momentum` above 0.")
 
 
 def _check_points(key: str, points: tuple[tuple[float, float], ...]) -> None:

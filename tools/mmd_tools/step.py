@@ -48,7 +48,7 @@ def step(artifact_set: Path, engine: str, variant: str, batches: Path, steps: in
       losses          float64 [N], the total before each step; loss.label, loss.soft,
                       loss.hint.0, ... its terms before their coefficients
       grad.NAME       gradient of the total at the first step
-      param.NAME      parameters after the last step; m1.NAME and m2.NAME AdamW's moments
+      param.NAME      parameters after the last step; m1.NAME, m2.NAME the optimizer's moments
     """
     from mmd.artifact.load import open_set
     from mmd.errors import UsageError

@@ -78,7 +78,8 @@ def _interface(artifact_set: ArtifactSet, model: "onnx.ModelProto", name: str) -
     inputs, outputs = step_interface(artifact_set, is_cached=name == artifact_set.manifest.graphs.portable_cached)
     found_in = {value.name for value in model.graph.input}
     found_out = {value.name for value in model.graph.output}
-    wrong = sorted((inputs ^ found_in) | (outputs ^ found_out))
+    # Sets that were fused early hold these two as constants.
+    wrong = sorted((inputs ^ found_in) - ({"weight_decay", "clip_norm"} - found_in) | (outputs ^ found_out))
     if wrong:
         return Check(f"interface of {name}", False, f"missing or unexpected: {', '.join(wrong[:5])}")
     return Check(f"interface of {name}", True, f"{len(inputs)} inputs, {len(outputs)} outputs")
@@ -88,14 +89,16 @@ def step_interface(artifact_set: ArtifactSet, *, is_cached: bool) -> tuple[set[s
     """Return the names of inputs and outputs of a portable step graph, as `artifacts/FORMAT.md` has them."""
     manifest = artifact_set.manifest
     probes = range(len(manifest.probes))
+    moments = (".m1", ".m2")[: manifest.optimizer.moments]
     names = [parameter.name for parameter in manifest.parameters]
-    inputs = {manifest.input.name, "labels", "alpha", "gamma", "temperature", "learning_rate", "step"}
+    inputs = {manifest.input.name, "labels", "alpha", "gamma", "temperature"}
+    inputs |= {"learning_rate", "weight_decay", "clip_norm", "step"}
     inputs |= {f"beta.{index}" for index in probes}
     if is_cached and manifest.mentor_logits:
         inputs |= {manifest.mentor_logits, *(probe.mentor for probe in manifest.probes)}
-    inputs |= {f"{name}{end}" for name in names for end in ("", ".m1", ".m2")}
+    inputs |= {f"{name}{end}" for name in names for end in ("", *moments)}
     outputs = {"loss", "loss.label", "loss.soft", *(f"loss.hint.{index}" for index in probes)}
-    outputs |= {f"{name}{end}" for name in names for end in (".grad", ".next", ".m1.next", ".m2.next")}
+    outputs |= {f"{name}{end}" for name in names for end in (".grad", ".next", *(f"{end}.next" for end in moments))}
     return inputs, outputs
 
 

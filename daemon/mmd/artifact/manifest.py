@@ -64,13 +64,29 @@ class LossSpec(_Part, frozen=True):
 
 
 class OptimizerSpec(_Part, frozen=True):
-    """AdamW (Loshchilov & Hutter, arXiv:1711.05101), bias-corrected, decay applied to the parameter itself."""
+    """AdamW (Loshchilov & Hutter, arXiv:1711.05101), bias-corrected, decay applied to the parameter itself; or SGD.
 
-    kind: Literal["adamw"] = "adamw"
+    `weight_decay` and `clip_norm` are inputs of the portable graphs; what stands here is what a round feeds unless the
+    owner says otherwise. Everything else is a constant in the graphs.
+    """
+
+    kind: Literal["adamw", "sgd"] = "adamw"
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
+    momentum: float = 0.0
+    """SGD only; 0 keeps no moment."""
+    nesterov: bool = False
+    clip_norm: float = 0.0
+    """All gradients together are shortened to this length where they are longer; 0: never."""
+
+    @property
+    def moments(self) -> int:
+        """How many tensors of its own shape the optimizer keeps for each parameter."""
+        if self.kind == "adamw":
+            return 2
+        return 1 if self.momentum else 0
 
 
 class TrainingDefaults(_Part, frozen=True):

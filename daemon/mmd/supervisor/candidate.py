@@ -22,9 +22,10 @@ from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, re
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import mark_trained
 from mmd.training.engine import Engine, TrainingState
+from mmd.training.feeds import start_state
 from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
 from mmd.training.plan import RoundPlan, read_plan, round_folder
-from mmd.training.round import Listener, RoundData, RoundEnd, run_round, start_state
+from mmd.training.round import Listener, RoundData, RoundEnd, run_round
 
 OpenEngine = Callable[..., Engine]
 """`mmd.training.engines.open_engine`, or a test's own."""
@@ -103,7 +104,7 @@ class RoundWorkshop:
             input_spec=artifact_set.manifest.input,
         )
         engine = open_engine(artifact_set, name=plan.engine, variant=plan.variant, threads=plan.threads)
-        return PreparedRound(plan, self._folder, artifact_set, engine, data, _start_of(parent))
+        return PreparedRound(plan, self._folder, artifact_set, engine, data, _start_of(parent, artifact_set))
 
     def _parent(self, plan: RoundPlan) -> VerifiedModel:
         try:
@@ -192,7 +193,7 @@ class RoundWorkshop:
         return outcome
 
 
-def _start_of(parent: VerifiedModel) -> TrainingState:
+def _start_of(parent: VerifiedModel, artifact_set: ArtifactSet) -> TrainingState:
     from safetensors.numpy import load
 
-    return start_state(load((parent.folder / PARAMETERS_NAME).read_bytes()))
+    return start_state(load((parent.folder / PARAMETERS_NAME).read_bytes()), artifact_set.manifest.optimizer)

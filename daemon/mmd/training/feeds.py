@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from mmd.artifact.load import ArtifactSet
-from mmd.artifact.manifest import Manifest
+from mmd.artifact.manifest import Manifest, OptimizerSpec
 from mmd.errors import ArtifactRefused, TrainingFailed
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
 
@@ -22,9 +22,16 @@ def initial_state(artifact_set: ArtifactSet) -> TrainingState:
     """Return the state at step 0: the shipped parameters, and moments of zero."""
     manifest = artifact_set.manifest
     values = load_file(artifact_set.path(manifest.graphs.parameters))
-    zeros = {parameter.name: np.zeros(parameter.shape, np.float32) for parameter in manifest.parameters}
-    state = TrainingState(0, values, zeros, {name: value.copy() for name, value in zeros.items()})
-    return checked_state(manifest, state)
+    return checked_state(manifest, start_state(values, manifest.optimizer))
+
+
+def start_state(parameters: Mapping[str, Floats], optimizer: OptimizerSpec) -> TrainingState:
+    """Return the state of a training that begins: no steps, and as many moments, all zero, as the optimizer keeps."""
+    first, second = (
+        {name: np.zeros_like(value) for name, value in parameters.items()} if optimizer.moments > number else {}
+        for number in range(2)
+    )
+    return TrainingState(step=0, parameters=parameters, first_moments=first, second_moments=second)
 
 
 def checked_state(manifest: Manifest, state: TrainingState) -> TrainingState:
@@ -34,20 +41,24 @@ def checked_state(manifest: Manifest, state: TrainingState) -> TrainingState:
     """
     if state.step < 0:
         raise ArtifactRefused(f"The training state counts {state.step} steps; it does not come from this product.")
-    return TrainingState(
-        step=state.step,
-        parameters=_checked_tensors(manifest, "parameter", state.parameters),
-        first_moments=_checked_tensors(manifest, "first moment", state.first_moments),
-        second_moments=_checked_tensors(manifest, "second moment", state.second_moments),
-    )
+    kinds = ("parameter", "first moment", "second moment")
+    groups = (state.parameters, state.first_moments, state.second_moments)
+    checked = [
+        _checked_tensors(manifest, kind, tensors, is_kept=number <= manifest.optimizer.moments)
+        for number, (kind, tensors) in enumerate(zip(kinds, groups, strict=True))
+    ]
+    return TrainingState(state.step, *checked)
 
 
-def _checked_tensors(manifest: Manifest, kind: str, tensors: Mapping[str, Floats]) -> dict[str, Floats]:
-    unknown = set(tensors).difference(parameter.name for parameter in manifest.parameters)
+def _checked_tensors(
+    manifest: Manifest, kind: str, tensors: Mapping[str, Floats], *, is_kept: bool
+) -> dict[str, Floats]:
+    wanted = manifest.parameters if is_kept else ()
+    unknown = set(tensors).difference(parameter.name for parameter in wanted)
     if unknown:
         raise ArtifactRefused(f"The {kind} {min(unknown)} belongs to another artifact set than {manifest.name}.")
     checked = {}
-    for parameter in manifest.parameters:
+    for parameter in wanted:
         tensor = tensors.get(parameter.name)
         if tensor is None:
             raise ArtifactRefused(f"The {kind} {parameter.name} is missing; the state is of another artifact set.")

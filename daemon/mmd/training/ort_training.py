@@ -5,10 +5,12 @@ import importlib.util
 import numpy as np
 
 from mmd.artifact.load import ArtifactSet
+from mmd.artifact.manifest import OptimizerSpec
 from mmd.artifact.session import open_session
 from mmd.errors import ArtifactRefused
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
 from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+from mmd.training.optimizer import apply_gradients, clip_factor
 
 _BUFFER = "_grad.accumulation.buffer"
 _RESET = "lazy_reset_grad"
@@ -28,7 +30,13 @@ class OrtTrainingEngine:
     place; this engine owns all of them, so that its state is the portable engine's.
     """
 
-    def __init__(self, artifact_set: ArtifactSet, variant: Variant = "cached", threads: int = 1) -> None:
+    def __init__(
+        self,
+        artifact_set: ArtifactSet,
+        variant: Variant = "cached",
+        threads: int = 1,
+        optimizer: OptimizerSpec | None = None,
+    ) -> None:
         if not is_installed():
             raise ArtifactRefused(
                 "The ort_training engine needs onnxruntime-training-cpu (x86-64 Linux, Python below 3.13), "
@@ -42,7 +50,10 @@ class OrtTrainingEngine:
                 f"onnxruntime-training crashes on the AveragePool layers in {path.name}; use the portable engine."
             )
         self._training = open_session(path, threads=threads)
-        self._optimizer = open_session(artifact_set.path(graphs.optimizer), threads=threads)
+        self._spec = optimizer or self._manifest.optimizer
+        # Its SGD knows neither momentum nor decay, and its AdamW has the decay as a constant: then numpy steps.
+        is_its_own = self._spec.kind == "adamw" and self._spec.weight_decay == self._manifest.optimizer.weight_decay
+        self._optimizer = open_session(artifact_set.path(graphs.optimizer), threads=threads) if is_its_own else None
         self._names = tuple(parameter.name for parameter in self._manifest.parameters)
         self._losses = loss_names(output.name for output in self._training.get_outputs())
         own = {*self._names, *(name + _BUFFER for name in self._names), _RESET}
@@ -57,18 +68,25 @@ class OrtTrainingEngine:
     def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
         """Take one optimizer step and return the losses before it."""
         losses = self._backward(batch, weights, self._gradients)
-        state, steps = self._state, self._state.step + 1
-        feed = {
-            "learning_rate": np.array([learning_rate], np.float32),
-            "step": np.array([steps], np.int64),
-            "params": [state.parameters[name] for name in self._names],
-            "gradients": [self._gradients[name] for name in self._names],
-            "first_order_moments": [state.first_moments[name] for name in self._names],
-            "second_order_moments": [state.second_moments[name] for name in self._names],
-        }
-        self._optimizer.run(None, feed)
-        self._state = TrainingState(steps, state.parameters, state.first_moments, state.second_moments)
+        self._update(self._gradients, learning_rate)
         return losses
+
+    def _update(self, gradients: dict[str, Floats], learning_rate: float) -> None:
+        state, steps = self._state, self._state.step + 1
+        if self._optimizer is None:
+            apply_gradients(self._spec, state, gradients, learning_rate)
+        else:
+            factor = clip_factor(self._spec, gradients)
+            feed = {
+                "learning_rate": np.array([learning_rate], np.float32),
+                "step": np.array([steps], np.int64),
+                "params": [state.parameters[name] for name in self._names],
+                "gradients": [gradients[name] * factor for name in self._names],
+                "first_order_moments": [state.first_moments[name] for name in self._names],
+                "second_order_moments": [state.second_moments[name] for name in self._names],
+            }
+            self._optimizer.run(None, feed)
+        self._state = TrainingState(steps, state.parameters, state.first_moments, state.second_moments)
 
     def gradients(self, batch: Batch, weights: LossWeights) -> tuple[StepLosses, dict[str, Floats]]:
         """Return the losses and the gradient of the total for every parameter, changing nothing."""

@@ -6,21 +6,32 @@ import numpy as np
 import onnxruntime as ort
 
 from mmd.artifact.load import ArtifactSet
+from mmd.artifact.manifest import OptimizerSpec
 from mmd.artifact.session import open_session
+from mmd.errors import ArtifactRefused
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
-from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+from mmd.training.feeds import Feed, Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+from mmd.training.optimizer import is_clipping
 
 _STATE_SUFFIXES = ("", ".m1", ".m2")
+_UPDATE = {"learning_rate", "weight_decay", "clip_norm", "step"}
+"""Inputs of the optimizer. Sets that were fused early have the two in the middle as constants: no clipping."""
 
 
 class PortableEngine:
-    """Runs `portable_cached.onnx` or `portable_fused.onnx`: forward, backward and AdamW in one session.
+    """Runs `portable_cached.onnx` or `portable_fused.onnx`: forward, backward and optimizer in one session.
 
     Parameters and moments live in two sets of buffers. A step reads one and writes the other, then they change
     places, so that nothing is allocated that grows. Equal states and batches end in equal bits.
     """
 
-    def __init__(self, artifact_set: ArtifactSet, variant: Variant = "cached", threads: int = 1) -> None:
+    def __init__(
+        self,
+        artifact_set: ArtifactSet,
+        variant: Variant = "cached",
+        threads: int = 1,
+        optimizer: OptimizerSpec | None = None,
+    ) -> None:
         graphs = artifact_set.manifest.graphs
         self._manifest = artifact_set.manifest
         path = artifact_set.path(graphs.portable_cached if variant == "cached" else graphs.portable_fused)
@@ -28,9 +39,13 @@ class PortableEngine:
         self._names = tuple(parameter.name for parameter in self._manifest.parameters)
         self._losses = loss_names(output.name for output in self._session.get_outputs())
         self._loss_values = {name: _buffer(np.zeros((), np.float32)) for name in self._losses}
-        held = {name + suffix for name in self._names for suffix in _STATE_SUFFIXES}
-        own = held | {"learning_rate", "step"}
-        self._batch_inputs = tuple(i.name for i in self._session.get_inputs() if i.name not in own)
+        self._optimizer = optimizer or self._manifest.optimizer
+        self._suffixes = _STATE_SUFFIXES[: 1 + self._optimizer.moments]
+        held = {name + suffix for name in self._names for suffix in self._suffixes}
+        fed = tuple(i.name for i in self._session.get_inputs() if i.name not in held)
+        self._update_inputs = _UPDATE.intersection(fed)
+        self._batch_inputs = tuple(name for name in fed if name not in _UPDATE)
+        self._refuse_constants()
         self._buffers = [self._new_buffers(), self._new_buffers()]
         self._bindings = [self._bind(0), self._bind(1)]
         self._side = 0
@@ -44,9 +59,7 @@ class PortableEngine:
     def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
         """Take one optimizer step and return the losses before it."""
         # The arrays must outlive the run: the binding only points at them.
-        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
-        feed["learning_rate"] = np.array(learning_rate, np.float32)
-        feed["step"] = np.array(self._steps + 1, np.int64)
+        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs) | self._update_feed(learning_rate)
         binding = self._bindings[self._side]
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
@@ -58,20 +71,42 @@ class PortableEngine:
 
     def gradients(self, batch: Batch, weights: LossWeights) -> tuple[StepLosses, dict[str, Floats]]:
         """Return the losses and the gradient of the total for every parameter, changing nothing."""
-        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
-        feed["learning_rate"] = np.array(0.0, np.float32)
-        feed["step"] = np.array(self._steps + 1, np.int64)
+        feed = batch_feed(self._manifest, batch, weights, self._batch_inputs) | self._update_feed(0.0)
         feed |= {name: buffer.numpy() for name, buffer in self._buffers[self._side].items()}
         wanted = [*self._losses, *(f"{name}.grad" for name in self._names)]
         results = dict(zip(wanted, self._session.run(wanted, feed), strict=True))
         losses = step_losses(self._manifest, {name: float(results[name]) for name in self._losses})
         return losses, {name: results[f"{name}.grad"] for name in self._names}
 
+    def _update_feed(self, learning_rate: float) -> Feed:
+        feed: Feed = {
+            "learning_rate": np.array(learning_rate, np.float32),
+            "weight_decay": np.array(self._optimizer.weight_decay, np.float32),
+            "clip_norm": np.array(self._optimizer.clip_norm, np.float32),
+            "step": np.array(self._steps + 1, np.int64),
+        }
+        return {name: value for name, value in feed.items() if name in self._update_inputs}
+
+    def _refuse_constants(self) -> None:
+        """Raise `ArtifactRefused` where a set holds as a constant what is asked to be another number."""
+        asked, own = self._optimizer, self._manifest.optimizer
+        if "weight_decay" not in self._update_inputs and asked.weight_decay != own.weight_decay:
+            raise ArtifactRefused(
+                f"The artifact set {self._manifest.name} holds its weight decay as a constant; leave "
+                "training.weight_decay out, or build the set again with `mmd-tools fuse`."
+            )
+        if "clip_norm" not in self._update_inputs and is_clipping(asked):
+            raise ArtifactRefused(
+                f"The artifact set {self._manifest.name} cannot clip gradients; leave training.clip_norm out, or build "
+                "the set again with `mmd-tools fuse`."
+            )
+
     def state(self) -> TrainingState:
         """Return a copy of the state."""
         current = self._buffers[self._side]
         parameters, first, second = (
-            {name: np.array(current[name + suffix].numpy()) for name in self._names} for suffix in _STATE_SUFFIXES
+            {name: np.array(current[name + suffix].numpy()) for name in self._names if suffix in self._suffixes}
+            for suffix in _STATE_SUFFIXES
         )
         return TrainingState(self._steps, parameters, first, second)
 
@@ -82,7 +117,7 @@ class PortableEngine:
     def _load(self, state: TrainingState) -> None:
         current = self._buffers[self._side]
         tensors = (state.parameters, state.first_moments, state.second_moments)
-        for suffix, values in zip(_STATE_SUFFIXES, tensors, strict=True):
+        for suffix, values in zip(self._suffixes, tensors, strict=False):
             for name in self._names:
                 current[name + suffix].update_inplace(values[name])
         self._steps = state.step
@@ -91,7 +126,7 @@ class PortableEngine:
         return {
             parameter.name + suffix: _buffer(np.zeros(parameter.shape, np.float32))
             for parameter in self._manifest.parameters
-            for suffix in _STATE_SUFFIXES
+            for suffix in self._suffixes
         }
 
     def _bind(self, side: int) -> Any:

@@ -5,7 +5,7 @@ instant and resumed ends with the same bits as one left alone.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from mmd.artifact.load import normalise
 from mmd.artifact.manifest import InputSpec
 from mmd.training.batches import BatchOrder
 from mmd.training.checkpoint import Checkpoint, CheckpointFolder
-from mmd.training.engine import Batch, Engine, Floats, TrainingState
+from mmd.training.engine import Batch, Engine, TrainingState
 from mmd.training.losses import LossLog, loss_line
 from mmd.training.mentor_outputs import MentorOutputs
 from mmd.training.plan import RoundPlan, fail_without_numbers
@@ -63,12 +63,6 @@ class Listener:
     """Called with a sentence for the owner."""
     should_stop: Callable[[], bool]
     """Asked before every step."""
-
-
-def start_state(parameters: Mapping[str, Floats]) -> TrainingState:
-    """Return the state of a round that begins: no moments, no steps."""
-    zeros = {name: np.zeros_like(value) for name, value in parameters.items()}
-    return TrainingState(step=0, parameters=parameters, first_moments=zeros, second_moments=dict(zeros))
 
 
 def run_round(

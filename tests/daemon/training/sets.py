@@ -14,8 +14,11 @@ from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe
 WEIGHTS = LossWeights(alpha=0.7, betas=(0.4,), gamma=0.5, temperature=3.0)
 
 
-def make_set(folder: Path) -> ArtifactSet:
-    """Fuse a Mentor and a Mentee: convolution, ReLU, pooling, dense layers; CE, soft targets and one projected hint."""
+def make_set(folder: Path, **changes: object) -> ArtifactSet:
+    """Fuse a Mentor and a Mentee: convolution, ReLU, pooling, dense layers; CE, soft targets and one projected hint.
+
+    `changes` go into the recipe.
+    """
     for name, channels, seed in (("mentor", 6, 1), ("mentee", 4, 2)):
         net = Net(seed)
         probe = net.add("Relu", net.conv("x", 1, channels), out="probe")
@@ -34,6 +37,7 @@ def make_set(folder: Path) -> ArtifactSet:
         anchor=str(anchor),
         input=InputRecipe(scale=1 / 255),
         probe=(ProbeRecipe(mentor="probe", mentee="probe"),),
+        **changes,  # type: ignore[arg-type]
     )
     fuse(folder / "mentor.onnx", folder / "mentee.onnx", recipe, folder / "set")
     return open_set(folder / "set")

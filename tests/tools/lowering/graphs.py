@@ -48,7 +48,8 @@ class Built:
 
     def _run_lowered(self, session: ort.InferenceSession, outputs: list[str], parameters: Arrays) -> list[NDArray[Any]]:
         moments = {f"{p}.{m}": np.zeros_like(v) for p, v in self.parameters.items() for m in ("m1", "m2")}
-        scalars = {"learning_rate": np.array(0.0, np.float32), "step": np.array(1, np.int64)}
+        rates = ("learning_rate", "weight_decay", "clip_norm")
+        scalars = {name: np.array(0.0, np.float32) for name in rates} | {"step": np.array(1, np.int64)}
         return _run(session, outputs, {**self.inputs, **self.parameters, **parameters, **moments, **scalars})
 
 

@@ -62,7 +62,7 @@ def training_files(forward: ForwardGraph, optimizer: OptimizerSpec) -> TrainingF
             requires_grad=list(forward.trainable),
             frozen_params=[],
             loss=AllOutputs(),
-            optimizer=artifacts.OptimType.AdamW,
+            optimizer=artifacts.OptimType.AdamW if optimizer.kind == "adamw" else artifacts.OptimType.SGD,
             artifact_directory=folder,
         )
         read = {name: onnx.load(Path(folder) / f"{name}_model.onnx") for name in ("training", "eval", "optimizer")}

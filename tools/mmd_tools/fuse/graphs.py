@@ -15,7 +15,8 @@ from mmd_tools.fuse.probes import Probe, compared
 
 MENTOR_PREFIX = "mentor/"
 LOSS_PREFIX = "loss/"
-RESERVED = frozenset({"labels", "alpha", "gamma", "temperature", "loss", "learning_rate", "step", "lazy_reset_grad"})
+UPDATE_INPUTS = frozenset({"learning_rate", "weight_decay", "clip_norm", "step"})
+RESERVED = UPDATE_INPUTS | {"labels", "alpha", "gamma", "temperature", "loss", "lazy_reset_grad"}
 RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
 RESERVED_STARTS = ("beta.", "loss.", "projector.", MENTOR_PREFIX, LOSS_PREFIX)
 

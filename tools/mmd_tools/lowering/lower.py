@@ -9,7 +9,7 @@ from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import ArtifactRefused
 from mmd_tools.lowering import simplify
 from mmd_tools.lowering.emitter import Emitter, emitter_for
-from mmd_tools.lowering.optimizer import IR_VERSION, adamw
+from mmd_tools.lowering.optimizer import CLIP, DECAY, IR_VERSION, OPTIMIZERS, RATE, STEP, clip_factor, moment_ends
 from mmd_tools.lowering.table import RULES
 
 _OLDEST_OPSET, _NEWEST_OPSET = 16, 21
@@ -21,9 +21,10 @@ _RESET = "lazy_reset_grad"
 def lower(training_model: ModelProto, parameters: Sequence[str], optimizer: OptimizerSpec) -> ModelProto:
     """Turn `training_model` into one plain step graph: losses, gradients and the next parameters and moments.
 
-    Adds the inputs `learning_rate` (float32 []), `step` (int64 [], 1 at the first step) and, for every parameter,
-    `<p>.m1` and `<p>.m2`; adds the outputs `<p>.grad`, `<p>.next`, `<p>.m1.next`, `<p>.m2.next`. Raises
-    `ArtifactRefused` naming the first node that the stock runtime would not know.
+    Adds the inputs `learning_rate`, `weight_decay`, `clip_norm` (float32 []), `step` (int64 [], 1 at the first step)
+    and, for every parameter, as many moments as the optimizer keeps, `<p>.m1` and `<p>.m2`; adds the outputs
+    `<p>.grad`, `<p>.next`, `<p>.m1.next`, `<p>.m2.next`. Raises `ArtifactRefused` naming the first node that the stock
+    runtime would not know.
     """
     e = emitter_for(training_model)
     if not _OLDEST_OPSET <= e.opset <= _NEWEST_OPSET:
@@ -34,10 +35,13 @@ def lower(training_model: ModelProto, parameters: Sequence[str], optimizer: Opti
     for parameter in parameters:
         if parameter not in gradients:
             raise ArtifactRefused(f"No gradient reaches the parameter {parameter}; freeze it, or connect it to a loss.")
-        e.origin = f"adamw/{parameter}"
         e.emit("Identity", gradients[parameter], to=f"{parameter}.grad")
-        adamw(e, parameter, gradients[parameter], optimizer)
-    model = _assemble(e, training_model.graph, parameters)
+    e.origin = "clip"
+    factor = clip_factor(e, [gradients[parameter] for parameter in parameters])
+    for parameter in parameters:
+        e.origin = f"{optimizer.kind}/{parameter}"
+        OPTIMIZERS[optimizer.kind](e, parameter, gradients[parameter], factor, optimizer)
+    model = _assemble(e, training_model.graph, parameters, moment_ends(optimizer))
     refuse_unknown_operators(model)
     return model
 
@@ -62,20 +66,20 @@ def _copy(node: NodeProto) -> NodeProto:
     return copy
 
 
-def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str]) -> ModelProto:
-    outputs = _outputs(e, graph, parameters)
+def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments: Sequence[str]) -> ModelProto:
+    outputs = _outputs(e, graph, parameters, moments)
     names = {output.name for output in outputs}
     nodes = e.nodes
     for clean in (simplify.remove_identities, simplify.share_equal_nodes, simplify.remove_dead_nodes):
         nodes = clean(nodes, names)
     inputs = [v for v in graph.input if v.name != _RESET and not v.name.endswith("_grad.accumulation.buffer")]
     inputs += [
-        helper.make_tensor_value_info(f"{parameter}.{moment}", TensorProto.FLOAT, e.shape(parameter))
+        helper.make_tensor_value_info(f"{parameter}{end}", TensorProto.FLOAT, e.shape(parameter))
         for parameter in parameters
-        for moment in ("m1", "m2")
+        for end in moments
     ]
-    inputs.append(helper.make_tensor_value_info("learning_rate", TensorProto.FLOAT, []))
-    inputs.append(helper.make_tensor_value_info("step", TensorProto.INT64, []))
+    inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in (RATE, DECAY, CLIP)]
+    inputs.append(helper.make_tensor_value_info(STEP, TensorProto.INT64, []))
     initializers = simplify.used_initializers(nodes, e.initializers)
     lowered = helper.make_graph(nodes, "portable_step", inputs, outputs, initializers)
     return helper.make_model(
@@ -83,13 +87,13 @@ def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str]) -> Model
     )
 
 
-def _outputs(e: Emitter, graph: GraphProto, parameters: Sequence[str]) -> list[ValueInfoProto]:
+def _outputs(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments: Sequence[str]) -> list[ValueInfoProto]:
     """The losses of the training graph, each once, then what becomes of every parameter."""
     losses = {v.name: v for v in graph.output if not v.name.endswith("_grad.accumulation.out")}
     changed = [
-        helper.make_tensor_value_info(f"{parameter}.{suffix}", TensorProto.FLOAT, e.shape(parameter))
+        helper.make_tensor_value_info(f"{parameter}{end}", TensorProto.FLOAT, e.shape(parameter))
         for parameter in parameters
-        for suffix in ("grad", "next", "m1.next", "m2.next")
+        for end in (".grad", ".next", *(f"{moment}.next" for moment in moments))
     ]
     return [*losses.values(), *changed]
 

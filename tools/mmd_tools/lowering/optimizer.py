@@ -1,4 +1,6 @@
-"""How does a step change the parameters? AdamW in plain ONNX, and the same AdamW for onnxruntime-training."""
+"""How does a step change the parameters? AdamW and SGD in plain ONNX, and the same AdamW for onnxruntime-training."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -9,6 +11,12 @@ from mmd_tools.lowering.emitter import Emitter
 
 IR_VERSION = 10
 """The newest that onnxruntime 1.19.2 reads."""
+
+RATE, DECAY, CLIP, STEP = "learning_rate", "weight_decay", "clip_norm", "step"
+"""Inputs of the step graph: float32 [], but `step`, int64 [], which is 1 for the first step."""
+
+_CLIP_EPSILON = 1e-6
+"""Keeps the quotient finite where every gradient is zero; PyTorch's `clip_grad_norm_` has the same."""
 
 _DECAY_FIRST = 0
 """`adam_mode` of onnxruntime's AdamWOptimizer: the decay is applied before the update, as in the paper and PyTorch."""
@@ -31,31 +39,61 @@ def set_optimizer_attributes(optimizer_model: onnx.ModelProto, spec: OptimizerSp
     optimizer_model.ir_version = min(optimizer_model.ir_version, IR_VERSION)
 
 
-def adamw(e: Emitter, parameter: str, gradient: str, spec: OptimizerSpec) -> None:
+def clip_factor(e: Emitter, gradients: Sequence[str]) -> str:
+    """min(1, clip_norm / |all gradients|); 1 where `clip_norm` is 0 or less, or infinite."""
+    squares = [e.emit("ReduceSumSquare", gradient, keepdims=0) for gradient in gradients]
+    length = e.emit("Sqrt", squares[0] if len(squares) == 1 else e.emit("Sum", *squares))
+    share = e.emit("Div", CLIP, e.emit("Add", length, e.constant(_CLIP_EPSILON)))
+    one = e.constant(1.0)
+    return e.emit("Where", e.emit("Greater", CLIP, e.constant(0.0)), e.emit("Min", share, one), one)
+
+
+def adamw(e: Emitter, parameter: str, gradient: str, factor: str, spec: OptimizerSpec) -> None:
     """p' = p (1 - lr wd) - (lr / c1) m1' / (sqrt(m2' / c2) + eps), c = 1 - beta^step (arXiv:1711.05101).
 
-    m1' = beta1 m1 + (1 - beta1) g; m2' = beta2 m2 + (1 - beta2) g^2.
+    m1' = beta1 m1 + (1 - beta1) f g; m2' = beta2 m2 + (1 - beta2) f^2 g^2, f the clip factor.
     """
-    first = _moving_average(e, f"{parameter}.m1", gradient, spec.beta1)
-    second = _moving_average(e, f"{parameter}.m2", e.emit("Mul", gradient, gradient), spec.beta2)
+    first = _moving_average(e, f"{parameter}.m1", gradient, factor, spec.beta1)
+    square, square_factor = e.emit("Mul", gradient, gradient), e.emit("Mul", factor, factor)
+    second = _moving_average(e, f"{parameter}.m2", square, square_factor, spec.beta2)
     root = e.emit("Sqrt", e.emit("Div", second, _correction(e, spec.beta2)))
     direction = e.emit("Div", first, e.emit("Add", root, e.constant(spec.epsilon)))
-    rate = e.emit("Div", "learning_rate", _correction(e, spec.beta1))
-    decayed = parameter
-    if spec.weight_decay:
-        shrink = e.emit("Mul", "learning_rate", e.constant(spec.weight_decay))
-        decayed = e.emit("Mul", parameter, e.emit("Sub", e.constant(1.0), shrink))
+    rate = e.emit("Div", RATE, _correction(e, spec.beta1))
+    decayed = e.emit("Mul", parameter, e.emit("Sub", e.constant(1.0), e.emit("Mul", RATE, DECAY)))
     e.emit("Sub", decayed, e.emit("Mul", direction, rate), to=f"{parameter}.next")
 
 
-def _moving_average(e: Emitter, moment: str, value: str, beta: float) -> str:
+def sgd(e: Emitter, parameter: str, gradient: str, factor: str, spec: OptimizerSpec) -> None:
+    """d = f g + wd p; m1' = momentum m1 + d; p' = p - lr m1', or p - lr (d + momentum m1') for Nesterov's.
+
+    As PyTorch has it, the decay is part of the gradient; without momentum there is no m1, and p' = p - lr d.
+    """
+    clipped = e.emit("Mul", gradient, factor)
+    direction = e.emit("Add", clipped, e.emit("Mul", parameter, DECAY))
+    if spec.moments:
+        momentum = e.constant(spec.momentum)
+        moment = e.emit("Mul", f"{parameter}.m1", momentum)
+        moment = e.emit("Add", moment, direction, to=f"{parameter}.m1.next")
+        direction = e.emit("Add", direction, e.emit("Mul", moment, momentum)) if spec.nesterov else moment
+    e.emit("Sub", parameter, e.emit("Mul", direction, RATE), to=f"{parameter}.next")
+
+
+OPTIMIZERS: dict[str, Callable[[Emitter, str, str, str, OptimizerSpec], None]] = {"adamw": adamw, "sgd": sgd}
+
+
+def moment_ends(spec: OptimizerSpec) -> tuple[str, ...]:
+    """Return how the names of an optimizer's moments end."""
+    return (".m1", ".m2")[: spec.moments]
+
+
+def _moving_average(e: Emitter, moment: str, value: str, factor: str, beta: float) -> str:
     kept = e.emit("Mul", moment, e.constant(beta))
-    # 1 - beta of the rounded beta, as onnxruntime has it.
-    added = e.emit("Mul", value, e.constant(np.float32(1) - np.float32(beta)))
-    return e.emit("Add", kept, added, to=f"{moment}.next")
+    # 1 - beta of the rounded beta, as onnxruntime has it. The clip factor is a scalar: folded in here it costs nothing.
+    share = e.emit("Mul", e.constant(np.float32(1) - np.float32(beta)), factor)
+    return e.emit("Add", kept, e.emit("Mul", value, share), to=f"{moment}.next")
 
 
 def _correction(e: Emitter, beta: float) -> str:
     """1 - beta^step, in double precision: for beta = 0.999 the difference loses four digits in single."""
-    power = e.emit("Pow", e.constant(float(np.float32(beta)), np.float64), e.cast("step", TensorProto.DOUBLE))
+    power = e.emit("Pow", e.constant(float(np.float32(beta)), np.float64), e.cast(STEP, TensorProto.DOUBLE))
     return e.cast(e.emit("Sub", e.constant(1.0, np.float64), power))
