@@ -30,6 +30,7 @@ _MAX_WHOLE_BYTES = 256 * 2**20
 _MAX_ROWS = 10_000_000
 _INPUT_NAMES = ("inputs", "x")
 _LABEL_NAMES = ("labels", "y")
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (
     OSError,
     EOFError,
@@ -215,6 +216,8 @@ class ArrayFile:
             if not present:
                 held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8]) or "nothing"
                 raise InputRefused(f"holds {held}; expected an array named {' or '.join(names)}.")
+            if archive.getinfo(present[0]).compress_type not in _COMPRESSIONS:
+                raise InputRefused("is compressed in a way that numpy never writes; save it with np.savez_compressed.")
             yield stack.enter_context(archive.open(present[0]))
 
 

@@ -233,6 +233,15 @@ def test_an_encrypted_archive_is_refused() -> None:
         rows_of(bytes(data), is_archive=True)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_numpy_never_writes_is_refused(compression: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("x.npy", npy_bytes(pixels(2, 3)))
+    with pytest.raises(InputRefused, match="never writes"):
+        rows_of(buffer.getvalue(), is_archive=True)
+
+
 @pytest.mark.parametrize("is_archive", [False, True])
 def test_a_file_cut_anywhere_is_refused(is_archive: bool) -> None:
     buffer = io.BytesIO()
