@@ -81,12 +81,27 @@ def check_database(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        _address(path), uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return connection
+
+
+def _address(path: Path) -> str:
+    """Return the URI to open: to read alone where nothing can be written, so that `mmd status` works there too."""
+    address = path.absolute().as_uri()
+    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+        return address
+    try:
+        is_at_rest = path.with_name(f"{path.name}-wal").stat().st_size == 0
+    except FileNotFoundError:
+        is_at_rest = True
+    # Without a journal nobody writes, and reading needs no shared index, which could not be made here.
+    return f"{address}?mode=ro{'&immutable=1' if is_at_rest else ''}"
 
 
 def _require_known(connection: sqlite3.Connection, path: Path) -> None:
@@ -113,11 +128,12 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        extended_code = getattr(error, "sqlite_errorcode", 0)
+        code = extended_code & 0xFF
         detail = _one_line(str(error))
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise MmdError(f"The sample store {path} is busy with another command; try again.") from error
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or extended_code == sqlite3.SQLITE_IOERR_SHMSIZE:
             raise MmdError(f"No space left for the sample store {path}; free some and try again.") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise MmdError(

@@ -68,6 +68,26 @@ def test_creating_a_store_again_keeps_what_is_in_it(store: SampleStore) -> None:
         assert again.holdout_fraction == 0.25
 
 
+def test_a_store_that_may_not_be_written_can_be_read(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(store, 1)
+    store.close()
+    monkeypatch.setattr("mmd.samples.database.os.access", lambda path, mode: False)
+    with SampleStore(store.path) as reader:
+        assert reader.counts().total == 1
+        assert [path.name for path in store.path.parent.glob("samples.db*")] == ["samples.db"]
+        with pytest.raises(MmdError, match="check its owner and permissions"):
+            add(reader, 2)
+
+
+def test_a_store_that_may_not_be_written_shows_what_its_writer_has_just_put_in(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, 1)
+    monkeypatch.setattr("mmd.samples.database.os.access", lambda path, mode: False)
+    with SampleStore(store.path) as reader:
+        assert reader.counts().total == 1
+
+
 def test_a_sample_comes_back_as_it_was_stored(store: SampleStore) -> None:
     added = add(store, 0x01020304, "dog")
     inputs, labels = store.load([added.id])
