@@ -3,7 +3,9 @@
 Every command lives in its own module and is imported only when it is called, so that `mmd status` stays quick.
 """
 
+import errno
 import importlib
+import io
 import os
 import sys
 from dataclasses import dataclass, field
@@ -94,6 +96,16 @@ def _common_options() -> list[click.Option]:
     ]
 
 
+_DISK_ADVICE = {
+    errno.ENOSPC: "free some space and try again.",
+    errno.EDQUOT: "free some space and try again.",
+    errno.EACCES: "change its owner or mode, or run this as its owner.",
+    errno.EPERM: "change its owner or mode, or run this as its owner.",
+    errno.EROFS: "choose another place, or make it writable.",
+}
+"""What to do when a disk refuses what a command did not expect to be refused."""
+
+
 class _ReaderLeft(Exception):
     """Whoever reads the output (`head`, say) has gone; there is nobody left to tell."""
 
@@ -134,6 +146,9 @@ def cli(context: click.Context) -> None:
 def main() -> None:
     """Run `mmd`. Foreseen errors are one line on stderr; a traceback appears only under `--debug`."""
     session = Session()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character (a Latin-1 locale, say) shows `?` for it.
+        sys.stdout.reconfigure(errors="replace")
     try:
         result = cli.main(prog_name="mmd", obj=session, standalone_mode=False)
     except click.Abort:
@@ -152,9 +167,17 @@ def main() -> None:
     except Exception as error:
         if session.debug:
             raise
-        print(f"mmd: {type(error).__name__}: {error} (run again with --debug for the traceback)", file=sys.stderr)
+        print(f"mmd: {_unforeseen(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _unforeseen(error: Exception) -> str:
+    advice = _DISK_ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
+    if not isinstance(error, OSError) or advice is None:
+        return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}; {advice}"
 
 
 if __name__ == "__main__":
