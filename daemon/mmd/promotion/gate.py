@@ -194,7 +194,7 @@ def _decide(holdout: Comparison, anchor: Comparison, settings: GateConfig, chanc
 def _explain(code: str, holdout: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
     counts = f"{holdout.right_before} -> {holdout.right_after} right of {holdout.total} held-out samples"
     return {
-        "better": f"Better by more than chance: {counts}, p = {_rounded(chance.combined)}.",
+        "better": f"Better by more than chance: {counts}, p {_compared(chance.combined)}.",
         "too_few_holdout": (
             f"Only {holdout.total} labelled samples are held out and {settings.min_holdout} are needed to judge; "
             "add or label more."
@@ -206,14 +206,14 @@ def _explain(code: str, holdout: Comparison, anchor: Comparison, settings: GateC
         ),
         "fewer_right": f"Worse: {counts}.",
         "not_better_than_chance": (
-            f"Not better by more than chance: {counts}, p = {_rounded(chance.combined)} "
+            f"Not better by more than chance: {counts}, p {_compared(chance.combined)} "
             f"against {settings.significance:g}."
         ),
     }[code]
 
 
-def _rounded(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.0001 else "less than 0.0001"
+def _compared(p: float) -> str:
+    return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
 def _mean(values: Doubles) -> float:
