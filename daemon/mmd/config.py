@@ -40,6 +40,11 @@ class TrainingConfig(_Section, frozen=True):
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
+    weight_decay: NonNegative | None = None
+    clip_norm: NonNegative | None = None
+    """All gradients together are shortened to this length where they are longer; 0: never."""
+    micro_batch: Count | None = None
+    """Samples computed at once: a board with little memory takes the steps of the whole batch, a part at a time."""
     replay: Fraction | None = None
     """Share of each batch that is drawn from the anchor set."""
     threads: Count = 1

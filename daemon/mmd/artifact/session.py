@@ -23,3 +23,10 @@ def open_session(model: Path | bytes, *, threads: int = 1) -> ort.InferenceSessi
     except Exception as error:  # the runtime's exceptions share no base class below Exception
         name = model.name if isinstance(model, Path) else "the model"
         raise ArtifactRefused(f"onnxruntime {ort.__version__} refuses {name}: {error}") from error
+
+
+def only_what_is_asked() -> ort.RunOptions:
+    """Return options for a run that computes no more than the outputs it fetches."""
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options

@@ -24,6 +24,7 @@ from mmd.supervisor.rounds import mark_trained
 from mmd.training.engine import Engine, TrainingState
 from mmd.training.feeds import start_state
 from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
+from mmd.training.optimizer import chosen_optimizer
 from mmd.training.plan import RoundPlan, read_plan, round_folder
 from mmd.training.round import Listener, RoundData, RoundEnd, run_round
 
@@ -103,7 +104,15 @@ class RoundWorkshop:
             mentor=self._mentor(plan, artifact_set, inputs),
             input_spec=artifact_set.manifest.input,
         )
-        engine = open_engine(artifact_set, name=plan.engine, variant=plan.variant, threads=plan.threads)
+        optimizer = artifact_set.manifest.optimizer
+        engine = open_engine(
+            artifact_set,
+            name=plan.engine,
+            variant=plan.variant,
+            threads=plan.threads,
+            optimizer=chosen_optimizer(optimizer, weight_decay=plan.weight_decay, clip_norm=plan.clip_norm),
+            micro_batch=plan.micro_batch,
+        )
         return PreparedRound(plan, self._folder, artifact_set, engine, data, _start_of(parent, artifact_set))
 
     def _parent(self, plan: RoundPlan) -> VerifiedModel:

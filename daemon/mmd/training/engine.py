@@ -70,6 +70,14 @@ class Engine(Protocol):
         """Return the losses and the gradient of the total for every parameter, changing nothing."""
         ...
 
+    def losses(self, batch: Batch, weights: LossWeights) -> StepLosses:
+        """Return the losses, changing nothing."""
+        ...
+
+    def apply(self, gradients: Mapping[str, Floats], learning_rate: float) -> None:
+        """Take one optimizer step along gradients from elsewhere."""
+        ...
+
     def state(self) -> TrainingState:
         """Return a copy of the state."""
         ...

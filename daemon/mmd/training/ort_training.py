@@ -1,15 +1,16 @@
 """How does onnxruntime-training train the same set? Its own gradient and optimizer graphs, in two plain sessions."""
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.manifest import OptimizerSpec
-from mmd.artifact.session import open_session
+from mmd.artifact.session import only_what_is_asked, open_session
 from mmd.errors import ArtifactRefused
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
-from mmd.training.feeds import Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
+from mmd.training.feeds import Feed, Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
 from mmd.training.optimizer import apply_gradients, clip_factor
 
 _BUFFER = "_grad.accumulation.buffer"
@@ -68,10 +69,11 @@ class OrtTrainingEngine:
     def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
         """Take one optimizer step and return the losses before it."""
         losses = self._backward(batch, weights, self._gradients)
-        self._update(self._gradients, learning_rate)
+        self.apply(self._gradients, learning_rate)
         return losses
 
-    def _update(self, gradients: dict[str, Floats], learning_rate: float) -> None:
+    def apply(self, gradients: Mapping[str, Floats], learning_rate: float) -> None:
+        """Take one optimizer step along gradients from elsewhere."""
         state, steps = self._state, self._state.step + 1
         if self._optimizer is None:
             apply_gradients(self._spec, state, gradients, learning_rate)
@@ -93,6 +95,12 @@ class OrtTrainingEngine:
         gradients = {name: np.zeros_like(buffer) for name, buffer in self._gradients.items()}
         return self._backward(batch, weights, gradients), gradients
 
+    def losses(self, batch: Batch, weights: LossWeights) -> StepLosses:
+        """Return the losses, changing nothing."""
+        feed = self._feed(batch, weights, self._gradients)
+        results = self._training.run(self._losses, feed, only_what_is_asked())
+        return self._collected(results)
+
     def state(self) -> TrainingState:
         """Return a copy of the state."""
         return checked_state(self._manifest, self._state)
@@ -103,11 +111,17 @@ class OrtTrainingEngine:
 
     def _backward(self, batch: Batch, weights: LossWeights, gradients: dict[str, Floats]) -> StepLosses:
         """Run forward and backward; `gradients` is overwritten."""
+        names = [output.name for output in self._training.get_outputs()]
+        results = dict(zip(names, self._training.run(None, self._feed(batch, weights, gradients)), strict=True))
+        return self._collected([results[name] for name in self._losses])
+
+    def _feed(self, batch: Batch, weights: LossWeights, gradients: dict[str, Floats]) -> Feed:
         feed = batch_feed(self._manifest, batch, weights, self._batch_inputs)
         feed |= self._state.parameters
         feed |= {name + _BUFFER: buffer for name, buffer in gradients.items()}
         # True: overwrite the buffers instead of adding to them. The outputs that only order it need not be fetched.
         feed[_RESET] = np.array([True])
-        names = [output.name for output in self._training.get_outputs()]
-        results = dict(zip(names, self._training.run(None, feed), strict=True))
-        return step_losses(self._manifest, {name: float(results[name]) for name in self._losses})
+        return feed
+
+    def _collected(self, results: Sequence[Floats]) -> StepLosses:
+        return step_losses(self._manifest, dict(zip(self._losses, map(float, results), strict=True)))

@@ -39,10 +39,15 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     epochs: int
     steps: int
     batch_size: int
+    micro_batch: int = 0
+    """Samples computed at once; 0: all of the batch."""
     replay_per_batch: int
     """Places of each batch that are drawn from the replay half of the anchor set."""
     learning_rate: float
     """The highest one; see `mmd.training.schedule.learning_rate_at`."""
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    """None in plans from before these could be chosen: what the set says."""
     warmup_steps: int
     checkpoint_every: int
     start_generation: int
@@ -111,8 +116,11 @@ def make_plan(
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,
+        micro_batch=training.micro_batch or 0,
         replay_per_batch=replay_per_batch,
         learning_rate=training.learning_rate or manifest.training.learning_rate,
+        weight_decay=manifest.optimizer.weight_decay if training.weight_decay is None else training.weight_decay,
+        clip_norm=manifest.optimizer.clip_norm if training.clip_norm is None else training.clip_norm,
         warmup_steps=round(steps * _WARMUP_SHARE),
         checkpoint_every=training.checkpoint_every_steps,
         start_generation=start_generation,

@@ -1,5 +1,7 @@
 """How does a board train? The lowered step graph on a stock onnxruntime, parameters and moments bound in place."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,11 +9,11 @@ import onnxruntime as ort
 
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.manifest import OptimizerSpec
-from mmd.artifact.session import open_session
+from mmd.artifact.session import only_what_is_asked, open_session
 from mmd.errors import ArtifactRefused
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
 from mmd.training.feeds import Feed, Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
-from mmd.training.optimizer import is_clipping
+from mmd.training.optimizer import apply_gradients, is_clipping
 
 _STATE_SUFFIXES = ("", ".m1", ".m2")
 _UPDATE = {"learning_rate", "weight_decay", "clip_norm", "step"}
@@ -71,12 +73,34 @@ class PortableEngine:
 
     def gradients(self, batch: Batch, weights: LossWeights) -> tuple[StepLosses, dict[str, Floats]]:
         """Return the losses and the gradient of the total for every parameter, changing nothing."""
+        losses, *gradients = self._look(batch, weights, [f"{name}.grad" for name in self._names])
+        return losses, dict(zip(self._names, gradients, strict=True))
+
+    def losses(self, batch: Batch, weights: LossWeights) -> StepLosses:
+        """Return the losses, changing nothing."""
+        losses, *_ = self._look(batch, weights, [])
+        return losses
+
+    def apply(self, gradients: Mapping[str, Floats], learning_rate: float) -> None:
+        """Take one optimizer step along gradients from elsewhere."""
+        state = self.state()
+        apply_gradients(self._optimizer, state, gradients, learning_rate)
+        self._load(replace(state, step=state.step + 1))
+
+    def _look(self, batch: Batch, weights: LossWeights, more: Sequence[str]) -> tuple[StepLosses, *tuple[Floats, ...]]:
+        """Return the losses and `more` outputs of the graph, computing nothing else."""
         feed = batch_feed(self._manifest, batch, weights, self._batch_inputs) | self._update_feed(0.0)
-        feed |= {name: buffer.numpy() for name, buffer in self._buffers[self._side].items()}
-        wanted = [*self._losses, *(f"{name}.grad" for name in self._names)]
-        results = dict(zip(wanted, self._session.run(wanted, feed), strict=True))
-        losses = step_losses(self._manifest, {name: float(results[name]) for name in self._losses})
-        return losses, {name: results[f"{name}.grad"] for name in self._names}
+        binding = self._session.io_binding()
+        for name, buffer in self._buffers[self._side].items():
+            binding.bind_ortvalue_input(name, buffer)
+        for name, array in feed.items():
+            binding.bind_cpu_input(name, array)
+        for name in (*self._losses, *more):
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding, only_what_is_asked())
+        results = binding.copy_outputs_to_cpu()
+        values = {name: float(value) for name, value in zip(self._losses, results, strict=False)}
+        return step_losses(self._manifest, values), *results[len(self._losses) :]
 
     def _update_feed(self, learning_rate: float) -> Feed:
         feed: Feed = {

@@ -71,6 +71,20 @@ def test_a_round_says_its_steps_and_its_verdict(board: Board, capsys: Capture) -
     assert verdict.reason == events[-1]["reason"]
 
 
+@pytest.mark.parametrize("engine", ["portable", "ort_training"])
+def test_a_board_with_little_memory_takes_the_same_round_in_parts(
+    tmp_path: Path, tiny_set: Path, capsys: Capture, engine: str
+) -> None:
+    losses = []
+    for name, micro_batch in (("whole", None), ("parts", 5)):
+        board = tiny_board(tmp_path / name, tiny_set, engine=engine, micro_batch=micro_batch, clip_norm=1.0, epochs=2)
+        begin(board)
+        code, events = run_trainer(board, capsys)
+        assert code == 0
+        losses.append([event["loss"] for event in events if event["event"] == "step"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_a_judged_round_says_its_verdict_again(board: Board, capsys: Capture) -> None:
     begin(board)
     _, first = run_trainer(board, capsys)

@@ -30,16 +30,16 @@ def make_set(folder: Path, **changes: object) -> ArtifactSet:
     anchor = folder / "anchor.npz"
     inputs = generator.integers(0, 256, (12, *SHAPE)).astype(np.uint8)
     np.savez(anchor, inputs=inputs, labels=np.arange(12) % len(CLASSES))
-    recipe = Recipe(
-        name="engines",
-        licence="MIT",
-        classes=CLASSES,
-        anchor=str(anchor),
-        input=InputRecipe(scale=1 / 255),
-        probe=(ProbeRecipe(mentor="probe", mentee="probe"),),
-        **changes,  # type: ignore[arg-type]
-    )
-    fuse(folder / "mentor.onnx", folder / "mentee.onnx", recipe, folder / "set")
+    recipe: dict[str, object] = {
+        "name": "engines",
+        "licence": "MIT",
+        "classes": CLASSES,
+        "anchor": str(anchor),
+        "input": InputRecipe(scale=1 / 255),
+        "probe": (ProbeRecipe(mentor="probe", mentee="probe"),),
+        **changes,
+    }
+    fuse(folder / "mentor.onnx", folder / "mentee.onnx", Recipe(**recipe), folder / "set")  # type: ignore[arg-type]
     return open_set(folder / "set")
 
 

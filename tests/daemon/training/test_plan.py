@@ -59,6 +59,21 @@ def test_what_the_owner_configures_goes_first() -> None:
     assert (plan.engine, plan.threads, plan.replay_per_batch, plan.steps) == ("ort_training", 2, 0, 9)
 
 
+def test_micro_batches_decay_and_clipping_are_in_the_plan() -> None:
+    plan = planned()
+    assert (plan.micro_batch, plan.weight_decay, plan.clip_norm) == (0, 0.01, 0.0)
+    plan = planned(Config(training=TrainingConfig(micro_batch=4, weight_decay=0.0, clip_norm=2.5)))
+    assert (plan.micro_batch, plan.weight_decay, plan.clip_norm) == (4, 0.0, 2.5)
+
+
+def test_a_plan_from_before_they_could_be_chosen_is_read() -> None:
+    early = msgspec.to_builtins(planned())
+    for key in ("micro_batch", "weight_decay", "clip_norm"):
+        del early[key]
+    plan = msgspec.convert(early, RoundPlan)
+    assert (plan.micro_batch, plan.weight_decay, plan.clip_norm) == (0, None, None)
+
+
 def test_a_batch_always_has_room_for_an_own_sample() -> None:
     assert planned(Config(training=TrainingConfig(replay=1.0))).replay_per_batch == 7
 
