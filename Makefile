@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full arm-test lint types clean
+.PHONY: demo test test-full arm-test systemd-test lint types clean
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,10 @@ test-full: lint types
 # As root on Debian: emulated ARM boards; says why where it cannot run. `make arm-test ARM=--quick` is the short form.
 arm-test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.arm.arm_test $(ARM)
+
+# As root on Debian: the service under a real systemd; says why where it cannot run.
+systemd-test: $(VENV)/.installed-dev
+	$(BIN)/pytest -rs tests/system/test_systemd_boot.py
 
 clean:
 	rm -rf $(VENV) build dist demo report.html

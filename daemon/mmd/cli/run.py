@@ -31,7 +31,17 @@ def run(session: Session, foreground: bool) -> None:
     Daemon(session.state, load, config_file=session.config_path).run()
 
 
+class _JournalFormatter(logging.Formatter):
+    """The journal has its own clock and name; it takes the priority from a prefix, `sd-daemon(3)`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = 6 if record.levelno < logging.WARNING else 4 if record.levelno < logging.ERROR else 3
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+
 def _log_to_stderr() -> None:
-    # The journal has its own clock.
-    style = "mmd: %(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s mmd: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=style, datefmt="%H:%M:%S")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s mmd: %(message)s", datefmt="%H:%M:%S"
+    )
+    if "JOURNAL_STREAM" in os.environ:
+        logging.getLogger().handlers[0].setFormatter(_JournalFormatter("%(message)s"))

@@ -1,5 +1,6 @@
 """Does `mmd run` start as a daemon should, and refuse what it must?"""
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,29 @@ def test_run_stays_until_it_is_told_to_end(tmp_path: Path) -> None:
     assert "mmd: state=idle" in first
     assert "reason=no_artifact_set" in first
     assert last.endswith("mmd: stopped")
+
+
+def test_under_the_journal_each_line_has_its_priority_and_no_clock(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    config = tmp_path / "mmd.toml"
+    config.write_text("")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmd", "run", "--state-dir", str(state.root), "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JOURNAL_STREAM": "8:1"},
+    )
+    eventually(lambda: state.control_socket.exists())
+    config.write_text("[daemon]\npol_seconds = 1\n")
+    process.send_signal(signal.SIGHUP)
+    assert process.stderr is not None
+    lines = [process.stderr.readline()]
+    while "pol_seconds" not in lines[-1]:
+        lines.append(process.stderr.readline())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert lines[0].startswith("<6>state=idle")
+    assert lines[-1].startswith("<4>The configuration")
 
 
 def test_run_with_a_wrong_configuration_does_not_start(tmp_path: Path) -> None:

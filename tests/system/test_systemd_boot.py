@@ -1,0 +1,186 @@
+"""Does the service do under a real systemd what it promises? The wheel, installed, started, hung, killed and kept.
+
+`make systemd-test`, as root on Debian. The first time takes minutes (it makes a Debian root), then half of one.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.arm.machine import CannotRun
+from tests.support import eventually
+from tests.system.booted import INCOMING, MMD, Machine, installed
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MOST_EXPOSURE = 1.0
+SUPERVISOR_MIB = 40
+CONFIGURATION = """
+[training]
+min_new_samples = 1
+[conditions.user_idle]
+required = false
+[daemon]
+cooldown_seconds = 0
+"""
+QUICK = "[Service]\nWatchdogSec=3s\nRestartSec=1s\n"
+"""The same watchdog and restart as the shipped unit's, in less time."""
+PROMISED = (
+    "Seccomp:\t2",
+    "NoNewPrivs:\t1",
+    "CapEff:\t0000000000000000",
+    "CapBnd:\t0000000000000000",
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with the product installed as systemd/README.md says, and not started yet."""
+    try:
+        with (
+            installed(REPOSITORY, tmp_path_factory.mktemp("wheel")) as (root, incoming),
+            Machine(root, incoming) as made,
+        ):
+            made.check("sh", "-c", f"/opt/mmd/bin/pip install --quiet --no-deps --no-index {INCOMING}/*.whl")
+            made.check(MMD, "install-service")
+            made.check("systemd-sysusers", "mmd.conf")
+            made.check("systemd-tmpfiles", "--create", "mmd.conf")
+            made.mmd("init")
+            made.write("/etc/mmd/mmd.toml", CONFIGURATION)
+            made.check("systemctl", "daemon-reload")
+            yield made
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def service(machine: Machine) -> Machine:
+    """The machine with the service running."""
+    machine.check("systemctl", "start", "mmd")
+    return machine
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(machine.mmd("status", "--json"))
+    return found
+
+
+def is_running_again(machine: Machine, before: str) -> bool:
+    return machine.unit("MainPID") not in ("0", before) and machine.unit("ActiveState") == "active"
+
+
+def signal(machine: Machine, name: str) -> None:
+    """Send a signal to the supervisor alone."""
+    machine.check("systemctl", "kill", "--kill-whom=main", f"--signal={name}", "mmd")
+
+
+def test_the_unit_verifies_without_a_word(machine: Machine) -> None:
+    ran = machine.run("systemd-analyze", "verify", "/etc/systemd/system/mmd.service")
+    assert (ran.code, ran.out + ran.err) == (0, "")
+
+
+def test_the_unit_is_hardly_exposed(machine: Machine) -> None:
+    ran = machine.run("systemd-analyze", "security", "--no-pager", "mmd.service")
+    found = re.search(r"Overall exposure level for mmd\.service: ([\d.]+)", ran.out)
+    assert found is not None, ran.err
+    assert float(found.group(1)) <= MOST_EXPOSURE
+
+
+def test_the_service_is_ready_when_it_has_started(service: Machine) -> None:
+    assert service.unit("ActiveState") == "active"
+    assert service.unit("StatusText").startswith("state=")
+    found = status(service)
+    assert str(found["daemon"]["pid"]) == service.unit("MainPID")
+    assert found["daemon"]["rss_bytes"] <= SUPERVISOR_MIB * 1024 * 1024
+
+
+def test_members_of_the_group_may_ask_and_others_may_not(service: Machine) -> None:
+    ask = [MMD, "--state-dir", "/var/lib/mmd", "status", "--json"]
+    member = service.check("setpriv", "--reuid=nobody", "--regid=mmd", "--clear-groups", *ask)
+    assert json.loads(member)["daemon"] is not None
+    stranger = service.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *ask)
+    assert stranger.code != 0
+    assert "not readable" in stranger.err
+
+
+def test_a_hung_supervisor_is_killed_by_the_watchdog_and_starts_again(service: Machine) -> None:
+    service.write("/etc/systemd/system/mmd.service.d/quick.conf", QUICK)
+    service.check("systemctl", "daemon-reload")
+    service.check("systemctl", "restart", "mmd")
+    before = service.unit("MainPID")
+    signal(service, "STOP")
+    eventually(lambda: is_running_again(service, before), within=30, every=0.2)
+    assert "Watchdog timeout" in service.check("journalctl", "-u", "mmd", "--no-pager")
+    assert status(service)["daemon"] is not None
+
+
+def test_training_runs_inside_the_sandbox_and_survives_the_death_of_its_supervisor(service: Machine) -> None:
+    owner = service.check("sh", "-c", "ls -d /opt/mmd/lib/python3*/site-packages/mmd/shipped/owner").strip()
+    service.mmd("ingest", owner)
+    # Other work on the machine that runs this test must not decide when it ends.
+    ask_for_a_round(service)
+    eventually(lambda: (status(service)["round"] or {}).get("step", 0) >= 3, within=60, every=0.2)
+    before = service.unit("MainPID")
+    promises(service, before)
+    total = status(service)["samples"]["total"]
+    signal(service, "KILL")
+    eventually(lambda: is_running_again(service, before), within=30, every=0.2)
+    found = status(service)
+    assert found["samples"]["total"] == total > 0
+    assert found["round"]["number"] == 1
+    ask_for_a_round(service)
+    eventually(lambda: status(service)["verdict"] is not None, within=300, every=0.5)
+    assert status(service)["verdict"]["round"] == 1
+
+
+def ask_for_a_round(machine: Machine) -> None:
+    """Have the daemon train whatever this machine is busy with."""
+    code = (
+        "import sys; from pathlib import Path; from mmd.supervisor.control import ask;"
+        "ask(Path('/var/lib/mmd/control.sock'), {'request': 'train', 'force': True})"
+    )
+    machine.check("runuser", "-u", "mmd", "--", "/opt/mmd/bin/python", "-c", code)
+
+
+def promises(machine: Machine, supervisor: str) -> None:
+    """Hold that the supervisor and its trainer are in the cage that the unit describes."""
+    group = machine.unit("ControlGroup")
+    members = machine.check("cat", f"/sys/fs/cgroup{group}/cgroup.procs").split()
+    assert supervisor in members
+    assert len(members) >= 2
+    for member in members:
+        told = machine.check("cat", f"/proc/{member}/status")
+        assert [promise for promise in PROMISED if promise not in told] == []
+
+
+def test_the_journal_has_a_line_for_each_state(service: Machine) -> None:
+    lines = service.check("journalctl", "-u", "mmd", "-o", "json", "--no-pager").splitlines()
+    entries = [json.loads(line) for line in lines]
+    own = [entry for entry in entries if entry.get("SYSLOG_IDENTIFIER") == "mmd"]
+    states = [entry for entry in own if entry["MESSAGE"].startswith("state=")]
+    assert states
+    assert {entry["PRIORITY"] for entry in states} == {"6"}
+    assert {entry["_SYSTEMD_UNIT"] for entry in own} == {"mmd.service"}
+
+
+def test_a_reload_reads_the_configuration_again_and_a_wrong_one_changes_nothing(service: Machine) -> None:
+    def journal() -> str:
+        return service.check("journalctl", "-u", "mmd", "--no-pager", "-o", "cat")
+
+    service.check("systemctl", "reload", "mmd")
+    eventually(lambda: "configuration reloaded" in journal())
+    service.write("/etc/mmd/mmd.toml", CONFIGURATION + "pol_seconds = 1\n")
+    service.check("systemctl", "reload", "mmd")
+    eventually(lambda: "unknown key `daemon.pol_seconds`" in journal())
+    assert service.unit("ActiveState") == "active"
+    service.write("/etc/mmd/mmd.toml", CONFIGURATION)
+
+
+def test_stopping_it_is_clean(service: Machine) -> None:
+    service.check("systemctl", "stop", "mmd")
+    assert service.unit("Result") == "success"
+    assert service.unit("ExecMainStatus") == "0"
