@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support import run_mmd
 
 from mmd.artifact.shipped import shipped_owner
-from tests.support import run_mmd
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
