@@ -121,12 +121,18 @@ def read_licensed(folder: Path) -> NDArray[np.uint8]:
     return table[:, :-1].astype(np.uint8)
 
 
-def _read_mnist(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_test_digits(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images and labels of MNIST's test digits: no network of this project is trained or chosen on them."""
+    return _read_mnist(folder / MNIST_FILE, parts=slice(2, 3))
+
+
+def _read_mnist(path: Path, parts: slice = slice(0, 2)) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read some of the three parts: training, validation (both of them MNIST's training digits), test."""
     try:
         with gzip.open(path) as file:
-            train, validation, _ = _ArraysOnly(file, encoding="latin1").load()
-        pixels = np.concatenate([train[0], validation[0]])
-        labels = np.concatenate([train[1], validation[1]]).astype(np.int64)
+            chosen = _ArraysOnly(file, encoding="latin1").load()[parts]
+        pixels = np.concatenate([images for images, _ in chosen])
+        labels = np.concatenate([numbers for _, numbers in chosen]).astype(np.int64)
     except (OSError, EOFError, zlib.error, pickle.UnpicklingError, ValueError, TypeError) as error:
         _refuse(path, error)
     scaled = pixels * MNIST_SCALE

@@ -23,10 +23,10 @@ _BATCH = 256
 class MemoryTuning:
     """Chosen on the development owners; see `docs/results/owners.md`."""
 
-    neighbours: int = 10
-    width: float = 0.3
+    neighbours: int = 3
+    width: float = 0.1
     """Of the kernel exp(-distance / width), on features of length 1."""
-    share: float = 0.5
+    share: float = 0.4
     """Of the vote in the blend; the rest is the network's."""
 
 

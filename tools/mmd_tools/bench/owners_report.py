@@ -61,9 +61,9 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
     return (
         f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits are drawn "
         "apart into own samples, which are ingested, and a test part, which the product never sees. A quarter of the "
-        "own samples is held out by the store for the gate, so each row trains on the other three quarters of n, the same "
-        "ones for every row. *Worst quartile*: the writers whom the shipped Mentee reads worst, chosen on what they "
-        "give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
+        "own samples is held out by the store for the gate, so each row trains on the other three quarters of n, "
+        "the same ones for every row. *Worst quartile*: the writers whom the shipped Mentee reads worst, chosen on "
+        "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
         "set, the mean and the worst of the pairs. Intervals: bootstrap over owners.\n"

@@ -26,6 +26,7 @@ LESSONS: dict[str, Lesson] = {
     "labels + replay": Lesson(TrainingConfig(preset="independent")),
     "mentored": Lesson(TrainingConfig(replay=0.0)),
     "mentored without hints + replay": Lesson(has_hints=False),
+    "obedient + replay": Lesson(TrainingConfig(preset="obedient")),
     DEFAULT: Lesson(),
     "unlabelled only + replay": Lesson(has_labels=False),
 }
@@ -42,6 +43,7 @@ def _set(**keys: object) -> Lesson:
 
 SEARCH: dict[str, Lesson] = {
     DEFAULT: Lesson(),
+    "obedient": _set(preset="obedient"),
     "adamant": _set(preset="adamant"),
     "independent": _set(preset="independent"),
     "no hints": Lesson(has_hints=False),

@@ -1,0 +1,219 @@
+"""Does the bench of owners run the product itself, count rightly, and put whole results on disk?"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tests.tiny import tiny_samples
+
+from mmd.artifact.load import ArtifactSet, open_set
+from mmd.artifact.shipped import shipped_owner
+from mmd.config import TrainingConfig
+from mmd.errors import InputRefused, UsageError
+from mmd_tools.bench import owners_run
+from mmd_tools.bench.owners import owners_command
+from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, split_owner
+from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
+from mmd_tools.bench.owners_report import OwnersResults
+from mmd_tools.bench.owners_rounds import Lesson, teach
+from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SHIPPED, OwnersBench, Record
+from mmd_tools.bench.owners_summary import bootstrap, by_owner, hard_to_read, summarise
+from mmd_tools.bench.tables import read_raw
+from mmd_tools.train_data import Part
+
+
+@pytest.fixture(scope="module")
+def artifact_set(tiny_set: Path) -> ArtifactSet:
+    return open_set(tiny_set)
+
+
+def _owner(name: str, count: int, seed: int = 0) -> Owner:
+    return Owner(name, Part(*tiny_samples(count, seed)))
+
+
+def _record(owner: str, row: str, *, wins: int = 0, losses: int = 0, seed: int = 1, of_own: int = 5) -> Record:
+    return Record(
+        owner=owner,
+        seed=seed,
+        size=10,
+        row=row,
+        right=50 + wins - losses,
+        total=100,
+        wins=wins,
+        losses=losses,
+        shipped_right_of_own=of_own,
+        own=10,
+        anchor_right=90 - losses,
+        anchor_total=100,
+        trained_on=8,
+        held_out=2,
+        gate="better" if row == GATED and wins else "",
+        cpu_seconds=0.5,
+    )
+
+
+def test_what_is_given_away_is_never_in_the_test_part_and_smaller_sizes_are_its_beginning() -> None:
+    owner = _owner("one", 30)
+    split = split_owner(owner, 1, largest=20)
+    given = {image.tobytes() for image in split.own.inputs}
+    tested = {image.tobytes() for image in split.test.inputs}
+    assert (len(given), len(tested), given & tested) == (20, 10, set())
+    again = split_owner(owner, 1, largest=20)
+    assert np.array_equal(split.own.inputs, again.own.inputs)
+    assert not np.array_equal(split.own.inputs, split_owner(owner, 2, largest=20).own.inputs)
+
+
+def test_an_owner_with_nothing_left_to_test_on_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 20 are needed"):
+        split_owner(_owner("one", 20), 1, largest=20)
+
+
+def test_nobody_is_in_both_groups_and_a_larger_choice_begins_with_the_smaller() -> None:
+    owners = [_owner(str(number), 2) for number in range(40)]
+    report = {owner.name for owner in choose_owners(owners, 30, "report")}
+    development = {owner.name for owner in choose_owners(owners, 10, "development")}
+    assert not report & development
+    assert [owner.name for owner in choose_owners(owners, 5, "report")] == [
+        owner.name for owner in choose_owners(owners, 30, "report")
+    ][:5]
+    with pytest.raises(UsageError, match="There are 10 owners in the development group, not 11"):
+        choose_owners(owners, 11, "development")
+
+
+def test_the_shipped_owner_can_be_read_from_its_pictures() -> None:
+    owner = read_pictures(shipped_owner(), "shipped")
+    assert owner.samples.inputs.shape[1:] == (1, 28, 28)
+    assert set(owner.samples.labels.tolist()) == set(range(10))
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no PNG file"):
+        read_pictures(tmp_path, "nobody")
+
+
+def test_a_lesson_ends_as_the_product_would_end_it(artifact_set: ArtifactSet) -> None:
+    own = _owner("one", 40).samples
+    taught = teach(artifact_set, own, Lesson(), seed=1)
+    assert taught.verdict is not None
+    assert len(taught.trained_on.labels) + taught.held_out == 40
+    assert (taught.serving == taught.candidate) == taught.verdict.promoted
+    assert taught.candidate == teach(artifact_set, own, Lesson(), seed=1).candidate
+    assert taught.candidate != teach(artifact_set, own, Lesson(), seed=2).candidate
+
+
+def test_a_lesson_without_labels_gives_the_product_none(artifact_set: ArtifactSet) -> None:
+    taught = teach(artifact_set, _owner("one", 40).samples, Lesson(has_labels=False), seed=1)
+    assert set(taught.trained_on.labels.tolist()) == {-1}
+    assert taught.verdict is not None
+    assert taught.verdict.code == "too_few_holdout"
+
+
+def test_a_lesson_without_hints_is_another_lesson(artifact_set: ArtifactSet) -> None:
+    own = _owner("one", 30).samples
+    with_hints, without = (teach(artifact_set, own, Lesson(has_hints=hints), seed=1) for hints in (True, False))
+    assert with_hints.candidate != without.candidate
+
+
+def test_an_owner_whose_every_sample_is_held_out_keeps_the_shipped_model(artifact_set: ArtifactSet) -> None:
+    everything = _owner("one", 200).samples
+    alone = next(
+        taught
+        for place in range(200)
+        if (taught := teach(artifact_set, Part(everything.inputs[[place]], everything.labels[[place]]), _FAST, seed=1))
+        and not len(taught.trained_on.labels)
+    )
+    assert alone.verdict is None
+    assert alone.candidate == alone.serving
+
+
+_FAST = Lesson(TrainingConfig(preset="independent", replay=0.0, epochs=1))
+
+
+def test_every_row_sees_the_same_samples(artifact_set: ArtifactSet) -> None:
+    bench = OwnersBench(artifact_set, lessons={DEFAULT: Lesson(), "labels only": _FAST}, tuning=MemoryTuning())
+    records = list(bench.records(_owner("one", 30), 1, (10, 20)))
+    rows = [record.row for record in records if record.size == 20]
+    assert {SHIPPED, MENTOR, DEFAULT, GATED, MEMORY, "labels only"} <= set(rows)
+    assert {record.total for record in records} == {10}
+    trained = {record.trained_on for record in records if record.size == 20 and record.row not in (SHIPPED, MENTOR)}
+    assert len(trained) == 1
+    for record in records:
+        shipped = next(one for one in records if one.row == SHIPPED)
+        assert record.right - shipped.right == record.wins - record.losses
+
+
+def test_the_table_has_each_row_that_the_question_asks_for() -> None:
+    assert {"labels only", "mentored", DEFAULT, "unlabelled only + replay"} <= set(LESSONS)
+    assert all(lesson.training.preset in (None, "independent", "adamant") for lesson in owners_run.SEARCH.values())
+
+
+def test_a_memory_answers_with_what_it_remembers(artifact_set: ArtifactSet) -> None:
+    samples = _owner("one", 12).samples
+    reader = Reader(artifact_set.path(artifact_set.manifest.graphs.inference).read_bytes(), artifact_set)
+    sure = MemoryTuning(neighbours=1, width=0.1, share=1.0)
+    assert np.array_equal(Memory(reader, samples, sure).probabilities(samples.inputs).argmax(axis=1), samples.labels)
+    nothing = Part(samples.inputs[:0], samples.labels[:0])
+    assert np.array_equal(
+        Memory(reader, nothing, sure).probabilities(samples.inputs), reader.probabilities(samples.inputs)
+    )
+
+
+def test_the_nearer_of_two_neighbours_weighs_more() -> None:
+    said = np.full((1, 2), 0.5, np.float32)
+    keys = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    features = np.array([[0.9, 0.1]], np.float32)
+    blended = blend(said, features, keys, np.array([1, 0]), MemoryTuning(neighbours=2, width=0.5, share=0.5))
+    assert blended[0, 1] > blended[0, 0]
+    assert blended.sum() == pytest.approx(1.0)
+
+
+def test_gains_losses_and_the_gate_are_counted_by_owner() -> None:
+    records = [_record(owner, SHIPPED) for owner in "abcd"]
+    records += [_record("a", GATED, wins=10), _record("b", GATED, wins=2), _record("c", GATED, losses=8)]
+    records += [_record("d", GATED)]
+    gated = summarise(records)[1]
+    assert gated.gain.value == pytest.approx(1.0)
+    assert gated.gain.low <= 1.0 <= gated.gain.high
+    assert (gated.worse_owners, gated.worse_beyond_noise, gated.pairs, gated.promoted) == (1, 1, 4, 2)
+    assert (gated.anchor_change, gated.anchor_worst) == (pytest.approx(-2.0), pytest.approx(-8.0))
+
+
+def test_two_seeds_of_one_owner_count_as_one_owner() -> None:
+    assert by_owner(["a", "b", "a"], np.array([1.0, 5.0, 3.0])).tolist() == [2.0, 5.0]
+
+
+def test_the_interval_of_equal_values_is_a_point() -> None:
+    mean = bootstrap(np.full(5, 3.0))
+    assert (mean.value, mean.low, mean.high) == (3.0, 3.0, 3.0)
+
+
+def test_the_worst_quartile_is_chosen_on_what_is_given_away() -> None:
+    members = [_record(str(place), GATED, of_own=own) for place, own in enumerate((9, 3, 8, 7))]
+    assert hard_to_read(members).tolist() == [False, True, False, False]
+
+
+def test_the_quick_form_writes_raw_values_a_table_and_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    done = CliRunner().invoke(owners_command, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0
+    results = read_raw(tmp_path / "owners.json", OwnersResults)
+    assert {record.size for record in results.records} == {10, 50}
+    assert results.conditions.versions["numpy"] == np.__version__
+    assert (tmp_path / "owners.png").read_bytes().startswith(b"\x89PNG")
+    table = (tmp_path / "owners.md").read_text()
+    assert "## 50 own samples" in table
+    assert GATED in table
+    before = table
+    (tmp_path / "owners.md").unlink()
+    redrawn = CliRunner().invoke(owners_command, ["--redraw", "--no-plot", "--out", str(tmp_path)])
+    assert redrawn.exit_code == 0
+    assert (tmp_path / "owners.md").read_text() == before
+
+
+def test_redrawing_what_was_never_run_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"run the bench without --redraw first"):
+        read_raw(tmp_path / "owners.json", OwnersResults)
+    (tmp_path / "owners.json").write_text("{}")
+    with pytest.raises(InputRefused, match=r"run it again"):
+        read_raw(tmp_path / "owners.json", OwnersResults)
