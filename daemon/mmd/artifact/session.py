@@ -22,7 +22,10 @@ def open_session(model: Path | bytes, *, threads: int = 1) -> ort.InferenceSessi
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's exceptions share no base class below Exception
         name = model.name if isinstance(model, Path) else "the model"
-        raise ArtifactRefused(f"onnxruntime {ort.__version__} refuses {name}: {error}") from error
+        raise ArtifactRefused(
+            f"onnxruntime {ort.__version__} refuses {name}: {' '.join(str(error).split())}; "
+            "check the set with `mmd-tools verify`, and build it again with `mmd-tools fuse`."
+        ) from error
 
 
 def only_what_is_asked() -> ort.RunOptions:

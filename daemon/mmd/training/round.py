@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmd.artifact.load import normalise
 from mmd.artifact.manifest import InputSpec
+from mmd.errors import ArtifactRefused, StoreDamaged
 from mmd.training.batches import BatchOrder
 from mmd.training.checkpoint import Checkpoint, CheckpointFolder
 from mmd.training.engine import Batch, Engine, TrainingState
@@ -93,7 +94,15 @@ class _Run:
         checkpoint, complaints = self._checkpoints.newest()
         for complaint in complaints:
             listener.on_notice(complaint)
-        self._resume(engine, checkpoint or Checkpoint(start))
+        try:
+            self._resume(engine, checkpoint or Checkpoint(start))
+        except ArtifactRefused as error:
+            if checkpoint is None:
+                raise
+            raise StoreDamaged(
+                f"The checkpoint of round {plan.number} at step {checkpoint.state.step} is of another model: {error} "
+                f"Remove the folder checkpoints in rounds/{plan.number:04d}, and the round begins again."
+            ) from error
         self._recoveries = int(checkpoint.notes.get(_RECOVERIES, "0")) if checkpoint else 0
         order = BatchOrder(
             seed=plan.seed,

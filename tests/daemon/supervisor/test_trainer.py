@@ -16,12 +16,13 @@ from tests.tiny import Board, tiny_board, tiny_samples
 
 from mmd.artifact.card import generation_folder, read_card
 from mmd.config import Config, GateConfig, TrainingConfig
-from mmd.errors import TrainingFailed
+from mmd.errors import StoreDamaged, TrainingFailed
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
 from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round, finish_round, open_round, trainer_command
-from mmd.training.engine import StepLosses
+from mmd.training.checkpoint import save_checkpoint
+from mmd.training.engine import StepLosses, TrainingState
 from mmd.training.plan import RoundPlan, write_plan
 from mmd.training.portable import PortableEngine
 
@@ -182,6 +183,43 @@ def test_a_round_that_cannot_be_trained_is_closed_and_its_samples_are_no_longer_
     assert closed.outcome == "failed"
     with board.store() as store:
         assert store.counts().new == 0
+
+
+def test_steps_that_are_far_too_long_are_made_shorter_until_the_loss_is_a_number(
+    tmp_path: Path, tiny_set: Path, capsys: Capture
+) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, learning_rate=1e10, weight_decay=0.0, epochs=2)
+    begin(board)
+    code, events = run_trainer(board, capsys)
+    notices = [event["message"] for event in events if event["event"] == "notice"]
+    assert code == 0
+    assert len(notices) in (1, 2, 3)
+    assert "a tenth of the learning rate (1 of 3 tries)" in notices[0]
+    assert events[-1]["event"] == "verdict"
+
+
+def test_three_tenths_that_do_not_help_close_the_round(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, learning_rate=1e30)
+    begin(board)
+    code, events = run_trainer(board, capsys)
+    assert code == TrainingFailed.exit_code
+    assert [event["event"] for event in events].count("notice") == 3
+    assert "training.learning_rate" in events[-1]["message"]
+
+
+def test_a_checkpoint_of_another_model_is_an_error_that_says_what_to_do(board: Board, capsys: Capture) -> None:
+    begin(board)
+    checkpoints = board.state.rounds / "0001" / "checkpoints"
+    checkpoints.mkdir()
+    foreign = {"stranger": np.zeros(3, np.float32)}
+    save_checkpoint(checkpoints / "step-00000005.safetensors", TrainingState(5, foreign, foreign, foreign))
+    code, events = run_trainer(board, capsys)
+    assert code == StoreDamaged.exit_code
+    assert "at step 5 is of another model: The parameter stranger belongs to another" in events[-1]["message"]
+    assert "Remove the folder checkpoints in rounds/0001" in events[-1]["message"]
+    shutil.rmtree(checkpoints)
+    _, events = run_trainer(board, capsys)
+    assert events[-1]["event"] == "verdict"
 
 
 def test_another_artifact_set_in_mid_round_abandons_it(board: Board, capsys: Capture) -> None:
