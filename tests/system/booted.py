@@ -153,8 +153,9 @@ class Machine:
                 self._nspawn.terminate()
                 self._nspawn.wait(10)
         for group in _left_groups() - self._groups:
-            with contextlib.suppress(OSError):
-                group.rmdir()
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
 
     def _is_up(self) -> bool:
         if self._nspawn.poll() is not None:

@@ -98,6 +98,12 @@ def test_the_service_is_ready_when_it_has_started(service: Machine) -> None:
     assert found["daemon"]["rss_bytes"] <= SUPERVISOR_MIB * 1024 * 1024
 
 
+def test_the_doctor_finds_no_problem(service: Machine) -> None:
+    found = json.loads(service.mmd("doctor", "--json"))
+    assert found["healthy"]
+    assert "service_not_installed" not in [finding["code"] for finding in found["findings"]]
+
+
 def test_members_of_the_group_may_ask_and_others_may_not(service: Machine) -> None:
     ask = [MMD, "--state-dir", "/var/lib/mmd", "status", "--json"]
     member = service.check("setpriv", "--reuid=nobody", "--regid=mmd", "--clear-groups", *ask)

@@ -36,6 +36,7 @@ COMMANDS = {
     "pause": "mmd.cli.pause:pause",
     "resume": "mmd.cli.resume:resume",
     "report": "mmd.cli.report:report",
+    "doctor": "mmd.cli.doctor:doctor",
     "install-service": "mmd.cli.install_service:install_service",
 }
 

@@ -1,0 +1,28 @@
+"""Which checks are there, in which order?"""
+
+from mmd.supervisor.doctor import board, software, state
+from mmd.supervisor.doctor.finding import Check, Finding, Patient
+
+CHECKS: dict[str, Check] = {
+    "configuration": software.configuration,
+    "initialised": state.initialised,
+    "permissions": state.permissions,
+    "artifact set": state.artifact_set,
+    "sample store": state.sample_store,
+    "models": state.models,
+    "history": state.history,
+    "engine": software.engine,
+    "service": software.service,
+    "daemon": state.daemon,
+    "battery": board.battery,
+    "idle": board.idle,
+    "sensors": board.sensors,
+    "memory": board.memory,
+    "disk": board.disk,
+    "clock": board.clock,
+}
+
+
+def examine(patient: Patient) -> dict[str, list[Finding]]:
+    """Run every check; return its findings by its name."""
+    return {name: list(check(patient)) for name, check in CHECKS.items()}

@@ -1,0 +1,231 @@
+"""Does `mmd doctor` find what is wrong, name it, and say what to do?"""
+
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.board import Board
+from tests.fakes.running import Rig, rig
+from tests.support import call_mmd
+
+from mmd.supervisor.doctor import CHECKS
+from mmd.supervisor.service import CARRIED, PLACES
+
+UNIT = PLACES["mmd.service"]
+
+
+def findings(board: Rig) -> dict[str, dict[str, Any]]:
+    """Return what the doctor finds, by code."""
+    ran = call_mmd("doctor", "--json", state=board.state.root, config=board.config)
+    answer = json.loads(ran.out)
+    found = {finding["code"]: finding for finding in answer["findings"]}
+    assert (
+        ran.code == int(any(finding["severity"] == "problem" for finding in found.values())) == (not answer["healthy"])
+    )
+    assert all(finding["message"].endswith((".", "?")) and finding["remedy"] for finding in found.values())
+    return found
+
+
+def with_systemd(board: Board) -> Board:
+    """A board with systemd and the service as it is shipped, and the program that it starts."""
+    board.write("run/systemd/system/.keep", "")
+    board.write(UNIT, (CARRIED / "mmd.service").read_text())
+    return board.write("opt/mmd/bin/mmd", "#!/bin/sh")
+
+
+def break_capacity(board: Rig) -> None:
+    board.board.write("sys/class/power_supply/battery/capacity", "many")
+
+
+def forget_battery(board: Rig) -> None:
+    board.board.without("battery")
+
+
+def be_headless(board: Rig) -> None:
+    board.board.remove("dev/tty1").remove("proc/interrupts")
+
+
+def fill_disk(board: Rig) -> None:
+    section, wanted = "[conditions.disk_free]\n", "start_mib = 1e12\n"
+    before, _, after = board.config.read_text().partition(section)
+    rest = "".join(line for line in after.splitlines(keepends=True) if not line.startswith("start_mib"))
+    board.config.write_text(before + section + wanted + rest)
+
+
+def fill_memory(board: Rig) -> None:
+    board.board.memory(available_mib=20)
+
+
+def open_to_all(board: Rig) -> None:
+    board.state.root.chmod(0o755)
+
+
+def damage_set(board: Rig) -> None:
+    (board.state.artifact_set / "mentor.onnx").write_bytes(b"x")
+
+
+def damage_store(board: Rig) -> None:
+    board.state.samples_db.write_bytes(b"no database" * 1000)
+
+
+def damage_model(board: Rig) -> None:
+    other = board.state.models / "gen-0001"
+    other.mkdir()
+    (other / "card.json").write_text("{")
+
+
+def lose_models(board: Rig) -> None:
+    (board.state.models / "gen-0000" / "mentee.onnx").write_bytes(b"x")
+
+
+def damage_history(board: Rig) -> None:
+    board.state.history_db.write_bytes(b"no database" * 1000)
+
+
+def misspell(board: Rig) -> None:
+    board.configure(more="[training]\nepoch = 3\n")
+
+
+def lose_set(board: Rig) -> None:
+    (board.state.artifact_set / "manifest.json").unlink()
+
+
+def set_clock_back(board: Rig) -> None:
+    tomorrow = time.time() + 3 * 86400
+    os.utime(board.state.samples_db, (tomorrow, tomorrow))
+
+
+def hold_for_long(board: Rig) -> None:
+    board.state.hold_file.touch()
+    os.utime(board.state.hold_file, (0, time.time() - 3 * 86400))
+
+
+def have_systemd_only(board: Rig) -> None:
+    board.board.write("run/systemd/system/.keep", "")
+
+
+def weaken(board: Rig) -> None:
+    with_systemd(board.board).write(f"{UNIT}.d/own.conf", "[Service]\nProtectSystem=no\nNice=3")
+
+
+def soften(board: Rig) -> None:
+    text = (CARRIED / "mmd.service").read_text().replace("PrivateNetwork=yes\n", "")
+    with_systemd(board.board).write(UNIT, text)
+
+
+def lose_program(board: Rig) -> None:
+    with_systemd(board.board).remove("opt/mmd/bin/mmd")
+
+
+CASES: list[tuple[str, str, Callable[[Rig], None]]] = [
+    ("configuration_refused", "unknown key `training.epoch`", misspell),
+    ("not_initialised", "no artifact set", lose_set),
+    ("state_open_to_all", "Everybody on this machine", open_to_all),
+    ("set_damaged", "mentor.onnx", damage_set),
+    ("store_damaged", "samples.db", damage_store),
+    ("model_damaged", "gen-0001", damage_model),
+    ("no_model", "mentee.onnx", lose_models),
+    ("history_damaged", "history.db", damage_history),
+    ("service_not_installed", "does not start with the board", have_systemd_only),
+    ("service_not_hardened", "ProtectSystem", weaken),
+    ("service_not_hardened", "PrivateNetwork", soften),
+    ("service_program_missing", "/opt/mmd/bin/mmd", lose_program),
+    ("held_for_long", "3 days", hold_for_long),
+    ("battery_unreadable", "cannot be read", break_capacity),
+    ("no_battery", "No battery is seen", forget_battery),
+    ("no_idle_source", "counts as idle", be_headless),
+    ("sensor_not_believed", "capacity", break_capacity),
+    ("memory_low", "20 MiB", fill_memory),
+    ("disk_low", "are free", fill_disk),
+    ("clock_in_the_past", "3 days", set_clock_back),
+]
+
+
+@pytest.mark.parametrize(("code", "word", "spoil"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_is_wrong_is_named_with_what_to_do(
+    tmp_path: Path, code: str, word: str, spoil: Callable[[Rig], None]
+) -> None:
+    with rig(tmp_path) as board:
+        before = findings(board)
+        assert code not in before
+        spoil(board)
+        found = findings(board)
+        assert code in found, sorted(found)
+        assert word in found[code]["message"]
+
+
+def test_a_board_that_is_well_is_told_so(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        with_systemd(board.board)
+        board.start()
+        assert findings(board) == {}
+        ran = call_mmd("doctor", state=board.state.root, config=board.config)
+        assert ran.code == 0
+        assert ran.out.endswith("No problem found.\n")
+        assert all(name in ran.out for name in CHECKS)
+
+
+def test_problems_are_shown_with_their_remedy_and_counted(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        open_to_all(board)
+        lines = call_mmd("doctor", state=board.state.root, config=board.config).out.splitlines()
+        place = next(number for number, line in enumerate(lines) if "[state_open_to_all]" in line)
+        assert lines[place].startswith("problem: ")
+        assert lines[place + 1] == f"  Run `chmod o= {board.state.root}`."
+        assert lines[-1] == "1 problem found."
+
+
+def test_without_a_daemon_or_systemd_there_are_only_notes(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        assert {code: finding["severity"] for code, finding in findings(board).items()} == {
+            "no_systemd": "note",
+            "no_daemon": "note",
+        }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_another_user_are_named(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        os.chown(board.state.samples_db, 65534, -1)
+        assert "samples.db" in findings(board)["foreign_files"]["message"]
+
+
+def test_a_state_folder_that_does_not_exist_is_one_problem(tmp_path: Path) -> None:
+    ran = call_mmd("doctor", "--json", state=tmp_path / "nothing")
+    found = [each["code"] for each in json.loads(ran.out)["findings"] if each["severity"] == "problem"]
+    assert (ran.code, found) == (1, ["not_initialised"])
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("installed", "engine", "code"),
+    [
+        (("onnxruntime",), "ort_training", "wrong_engine"),
+        (("onnxruntime", "onnxruntime-training-cpu"), "auto", "two_runtimes"),
+    ],
+)
+def test_a_runtime_that_does_not_fit_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], engine: str, code: str
+) -> None:
+    known = importlib.metadata.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name.startswith("onnxruntime") and name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known("click")
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    with rig(tmp_path) as board:
+        board.configure(more=f'[training]\nengine = "{engine}"\n')
+        assert code in findings(board)
+
+
+def test_no_runtime_at_all_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with rig(tmp_path) as board:
+        assert "no_runtime" in findings(board)
