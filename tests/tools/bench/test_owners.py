@@ -11,15 +11,15 @@ from mmd.artifact.load import ArtifactSet, open_set
 from mmd.artifact.shipped import shipped_owner
 from mmd.config import TrainingConfig
 from mmd.errors import InputRefused, UsageError
-from mmd_tools.bench import owners_run
 from mmd_tools.bench.owners import owners_command
 from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, split_owner
 from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
 from mmd_tools.bench.owners_report import OwnersResults
 from mmd_tools.bench.owners_rounds import Lesson, teach
-from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SHIPPED, OwnersBench, Record
+from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SEARCH, SHIPPED, OwnersBench, Record
 from mmd_tools.bench.owners_summary import bootstrap, by_owner, hard_to_read, summarise
 from mmd_tools.bench.tables import read_raw
+from mmd_tools.presets import PRESETS
 from mmd_tools.train_data import Part
 
 
@@ -145,7 +145,7 @@ def test_every_row_sees_the_same_samples(artifact_set: ArtifactSet) -> None:
 
 def test_the_table_has_each_row_that_the_question_asks_for() -> None:
     assert {"labels only", "mentored", DEFAULT, "unlabelled only + replay"} <= set(LESSONS)
-    assert all(lesson.training.preset in (None, "independent", "adamant") for lesson in owners_run.SEARCH.values())
+    assert {lesson.training.preset for lesson in SEARCH.values()} <= {None, *PRESETS}
 
 
 def test_a_memory_answers_with_what_it_remembers(artifact_set: ArtifactSet) -> None:

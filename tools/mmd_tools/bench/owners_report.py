@@ -73,7 +73,7 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
 def _section(size: int, summaries: Sequence[RowSummary]) -> str:
     chosen = [one for one in summaries if one.size == size]
     let_through = "".join(
-        f"The gate let {one.promoted} of {one.pairs} candidates through.\n\n" for one in chosen if one.row == GATED
+        f"{one.row}: {one.promoted} of {one.pairs} candidates let through.\n\n" for one in chosen if one.is_gated
     )
     return f"## {size} own samples\n\n{markdown_table(HEADER, [_line(one) for one in chosen])}\n{let_through}"
 

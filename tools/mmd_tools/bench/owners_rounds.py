@@ -5,7 +5,7 @@ Nothing here decides anything: a `Lesson` is configuration, and everything after
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,11 @@ import msgspec
 from mmd.artifact.card import MODEL_NAME, Verdict
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.manifest import Schedule
-from mmd.config import Config, TrainingConfig
+from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
+from mmd.promotion.evaluate import compare
+from mmd.promotion.gate import judge
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
 from mmd.samples.form import SampleForm
@@ -36,6 +38,9 @@ class Lesson:
     """How one row of the table trains; the default is the product's."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    is_gated: bool = False
+    """Whether the row shows what serves after the gate, not the candidate."""
     has_labels: bool = True
     has_hints: bool = True
     temperature: float | None = None
@@ -63,6 +68,8 @@ class Taught:
     held_out: int
     verdict: Verdict | None
     """`None` when there was nothing to train on."""
+    other_verdicts: Mapping[str, Verdict]
+    """What the gate would have said with other settings, by their names."""
     cpu_seconds: float
     """Of the whole round: reading the samples, asking the Mentor, every step, the gate."""
 
@@ -89,9 +96,16 @@ def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, conf
         yield state
 
 
-def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) -> Taught:
+def teach(
+    artifact_set: ArtifactSet,
+    own: Part,
+    lesson: Lesson,
+    *,
+    seed: int,
+    other_gates: Mapping[str, GateConfig] | None = None,
+) -> Taught:
     """Run one round on `own` from the shipped model, up to the gate's verdict and what follows from it."""
-    config = Config(training=msgspec.structs.replace(lesson.training, seed=seed))
+    config = Config(samples=lesson.samples, training=msgspec.structs.replace(lesson.training, seed=seed))
     with owners_board(artifact_set, own, has_labels=lesson.has_labels, config=config) as state:
         models = ModelStore(state)
         shipped = models.current().model
@@ -102,7 +116,7 @@ def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) ->
                 plan = begin_round(state, config, store)
             except UsageError:
                 # Every sample is held out: the product waits for more.
-                return Taught(shipped, shipped, trained_on, held_out, None, 0.0)
+                return Taught(shipped, shipped, trained_on, held_out, None, {}, 0.0)
             write_plan(state, lesson.changed(plan))
             train(state, plan.number, _Silent(), Departure(), open_engine=open_engine)
             folder = round_folder(state, plan.number)
@@ -110,4 +124,23 @@ def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) ->
             verdict = read_verdict(folder)
             finish_round(state, plan.number, store)
             spent = time.process_time() - begun
-        return Taught(candidate, models.current().model, trained_on, held_out, verdict, spent)
+            holdout = Part(*store.load(store.holdout_ids(labelled=True)))
+        others = _other_verdicts(artifact_set, holdout, shipped, candidate, other_gates or {})
+        return Taught(candidate, models.current().model, trained_on, held_out, verdict, others, spent)
+
+
+def _other_verdicts(
+    artifact_set: ArtifactSet, holdout: Part, shipped: bytes, candidate: bytes, gates: Mapping[str, GateConfig]
+) -> dict[str, Verdict]:
+    """Ask the product's gate again with other settings: the round is the same up to there."""
+    if not gates:
+        return {}
+    manifest = artifact_set.manifest
+    on_holdout, on_anchor = (
+        compare(shipped, candidate, part.inputs, part.labels, manifest=manifest, threads=1)
+        for part in (holdout, Part(*artifact_set.gate_anchor()))
+    )
+    return {
+        name: judge(on_holdout, on_anchor, gate, round_number=1, generation_before=0, classes=manifest.classes)
+        for name, gate in gates.items()
+    }

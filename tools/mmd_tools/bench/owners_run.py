@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mmd.artifact.card import Verdict
 from mmd.artifact.load import ArtifactSet, normalise
 from mmd.artifact.manifest import Schedule
 from mmd.artifact.session import open_session
-from mmd.config import TrainingConfig
+from mmd.config import GateConfig, SamplesConfig, TrainingConfig
 from mmd_tools.bench.owners_data import Owner, OwnerSplit, split_owner
 from mmd_tools.bench.owners_memory import Floats, Memory, MemoryTuning, Reader
 from mmd_tools.bench.owners_rounds import Lesson, Taught, teach
@@ -29,8 +30,17 @@ LESSONS: dict[str, Lesson] = {
     "obedient + replay": Lesson(TrainingConfig(preset="obedient")),
     DEFAULT: Lesson(),
     "unlabelled only + replay": Lesson(has_labels=False),
+    "half held out, gate": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
 }
 """The rounds of the table; the other rows need none."""
+
+OTHER_GATES: dict[str, GateConfig] = {
+    "gate at p <= 0.2": GateConfig(significance=0.2),
+    "gate at p <= 0.2, 4 held out": GateConfig(significance=0.2, min_holdout=4),
+    "gate at p <= 0.2, 4 held out, margin 2 %": GateConfig(significance=0.2, min_holdout=4, anchor_margin=0.02),
+    "gate at p <= 0.5, 4 held out, margin 2 %": GateConfig(significance=0.5, min_holdout=4, anchor_margin=0.02),
+}
+"""The candidate of the default row before other gates."""
 
 
 def _constant(alpha: float, beta: float, gamma: float) -> Schedule:
@@ -119,7 +129,7 @@ class OwnersBench:
         of_own = self._shipped.probabilities(split.own.inputs).argmax(axis=1) == split.own.labels
         mentor = self._answers(self._mentor.logits, split)
         for size in sizes:
-            for row, taught, after, seconds in self._rows(split, seed, size, before, mentor):
+            for row, taught, after, seconds, gate in self._rows(split, seed, size, before, mentor):
                 yield Record(
                     owner=owner.name,
                     seed=seed,
@@ -135,33 +145,41 @@ class OwnersBench:
                     anchor_total=len(after.anchor),
                     trained_on=len(taught.trained_on.labels) if taught else 0,
                     held_out=taught.held_out if taught else 0,
-                    gate=taught.verdict.code if taught and taught.verdict and row == GATED else "",
+                    gate=gate,
                     cpu_seconds=round(seconds, 4),
                 )
 
     def _rows(
         self, split: OwnerSplit, seed: int, size: int, before: _Answers, mentor: _Answers
-    ) -> Iterator[tuple[str, Taught | None, _Answers, float]]:
+    ) -> Iterator[tuple[str, Taught | None, _Answers, float, str]]:
         own = Part(split.own.inputs[:size], split.own.labels[:size])
-        yield SHIPPED, None, before, 0.0
-        yield MENTOR, None, mentor, 0.0
+        yield SHIPPED, None, before, 0.0, ""
+        yield MENTOR, None, mentor, 0.0, ""
         for row, lesson in self._lessons.items():
-            taught = teach(self._set, own, lesson, seed=seed)
-            reader = Reader(taught.candidate, self._set)
-            yield row, taught, self._answers(reader.probabilities, split), taught.cpu_seconds
-            if row == DEFAULT:
-                serving = Reader(taught.serving, self._set)
-                yield GATED, taught, self._answers(serving.probabilities, split), taught.cpu_seconds
-                for name, keys in ((MEMORY, self._shipped), (MEMORY_ON_DEFAULT, reader)):
-                    begun = time.process_time()
-                    memory = Memory(keys, taught.trained_on, self._tuning)
-                    spent = time.process_time() - begun + (taught.cpu_seconds if keys is reader else 0.0)
-                    yield name, taught, self._answers(memory.probabilities, split), spent
+            gates = OTHER_GATES if row == DEFAULT else {}
+            taught = teach(self._set, own, lesson, seed=seed, other_gates=gates)
+            reader = Reader(taught.serving if lesson.is_gated else taught.candidate, self._set)
+            after = self._answers(reader.probabilities, split)
+            yield row, taught, after, taught.cpu_seconds, _code(taught.verdict) if lesson.is_gated else ""
+            if row != DEFAULT:
+                continue
+            for name, verdict in ({GATED: taught.verdict} | dict(taught.other_verdicts)).items():
+                served = after if verdict and verdict.promoted else before
+                yield name, taught, served, taught.cpu_seconds, _code(verdict)
+            for name, keys in ((MEMORY, self._shipped), (MEMORY_ON_DEFAULT, reader)):
+                begun = time.process_time()
+                memory = Memory(keys, taught.trained_on, self._tuning)
+                spent = time.process_time() - begun + (taught.cpu_seconds if keys is reader else 0.0)
+                yield name, taught, self._answers(memory.probabilities, split), spent, ""
 
     def _answers(self, probabilities: Callable[[NDArray[np.generic]], Floats], split: OwnerSplit) -> _Answers:
         return _Answers(
             *(probabilities(part.inputs).argmax(axis=1) == part.labels for part in (split.test, self._anchor))
         )
+
+
+def _code(verdict: Verdict | None) -> str:
+    return verdict.code if verdict else "nothing_to_train_on"
 
 
 class _MentorReader:

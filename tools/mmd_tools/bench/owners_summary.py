@@ -46,8 +46,9 @@ class RowSummary:
     anchor_change: float
     anchor_worst: float
     cpu_seconds: float
+    is_gated: bool
     promoted: int
-    """Pairs that the gate let through; 0 for a row without a gate."""
+    """Pairs that the gate let through."""
 
 
 def summarise(records: Iterable[Record]) -> list[RowSummary]:
@@ -89,6 +90,7 @@ def _summary(members: Sequence[Record], shipped: Sequence[Record]) -> RowSummary
         anchor_change=float(anchor.mean()),
         anchor_worst=float(anchor.min()),
         cpu_seconds=float(np.mean([one.cpu_seconds for one in members])),
+        is_gated=any(one.gate for one in members),
         promoted=sum(one.gate == "better" for one in members),
     )
 
