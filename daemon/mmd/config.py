@@ -3,8 +3,6 @@
 Flags beat environment beats file beats defaults. An unknown key is an error that names the nearest known one.
 """
 
-import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,6 +151,9 @@ def load_config(path: Path | None) -> Config:
     """Read `path`; `None` gives the defaults. Raises `UsageError` naming the file and the key."""
     if path is None:
         return Config()
+    # Not above: without a file, and without a mistake in it, neither is needed, and `mmd status` is to be quick.
+    import tomllib
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -169,6 +170,8 @@ def load_config(path: Path | None) -> Config:
 
 
 def _refuse_unknown_keys(document: dict[str, Any], section: type[msgspec.Struct], path: Path, *, prefix: str) -> None:
+    import difflib
+
     fields = {field.name: field.type for field in msgspec.structs.fields(section)}
     for key, value in document.items():
         if key not in fields:

@@ -6,7 +6,6 @@ This is the only module that renames into place.
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +73,8 @@ def install_folder(prepared: Path, destination: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove `folder` so that a crash leaves it whole under its name, or gone from it."""
+    import shutil  # slow to import, and no command that only reads needs it
+
     doomed = folder.with_name(f".{folder.name}.removed")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)

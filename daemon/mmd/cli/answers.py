@@ -18,7 +18,7 @@ def status_and_why(session: Session) -> tuple[Json, Json]:
 
 def current_status(session: Session) -> Json:
     """Return the status; `daemon` is `None` in it when none runs."""
-    from mmd.supervisor.control import ask
+    from mmd.supervisor.client import ask
 
     try:
         status: Json = ask(session.state.control_socket, {"request": "status"})["status"]
@@ -29,7 +29,7 @@ def current_status(session: Session) -> Json:
 
 def current_why(session: Session) -> tuple[Json, bool]:
     """Return the reasons, and whether a daemon gave them."""
-    from mmd.supervisor.control import ask
+    from mmd.supervisor.client import ask
 
     try:
         why: Json = ask(session.state.control_socket, {"request": "why"})["why"]

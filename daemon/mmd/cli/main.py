@@ -10,14 +10,16 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmd import __version__
-from mmd.config import Config, load_config
 from mmd.errors import MmdError, UsageError
 from mmd.layout import StateDir, default_config_file, default_state_dir
+
+if TYPE_CHECKING:
+    from mmd.config import Config
 
 COMMANDS = {
     "demo": "mmd.cli.demo:demo",
@@ -48,7 +50,7 @@ class Session:
     state_dir: Path | None = None
     config_file: Path | None = None
     debug: bool = False
-    _config: Config | None = field(default=None, repr=False)
+    _config: "Config | None" = field(default=None, repr=False)
 
     @property
     def state(self) -> StateDir:
@@ -65,8 +67,10 @@ class Session:
         return usual if usual.is_file() else None
 
     @property
-    def config(self) -> Config:
+    def config(self) -> "Config":
         if self._config is None:
+            from mmd.config import load_config
+
             self._config = load_config(self.config_path)
         return self._config
 

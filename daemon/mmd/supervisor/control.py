@@ -5,23 +5,23 @@ Answers: `{"ok": true, ...}` or `{"ok": false, "error": "one line"}`. Who may wr
 permissions (0660).
 """
 
-import contextlib
 import json
 import logging
 import os
 import selectors
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmd.errors import DaemonNotRunning, MmdError
+from mmd.errors import MmdError
+from mmd.supervisor.client import Answer, ask, short_address
+
+__all__ = ["Answer", "ControlServer", "ask"]
 
 LONGEST_REQUEST_BYTES = 64 * 1024
 MOST_CLIENTS = 32
-ANSWER_SECONDS = 5.0
 
-Answer = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +41,7 @@ class ControlServer:
         self._listener.setblocking(False)
         previous_mask = os.umask(0o117)  # 0660 from the first instant on
         try:
-            with _short_address(path) as address:
+            with short_address(path) as address:
                 self._listener.bind(address)
         finally:
             os.umask(previous_mask)
@@ -115,44 +115,3 @@ class ControlServer:
         del self._clients[client]
         self._selector.unregister(client)
         client.close()
-
-
-def ask(path: Path, request: dict[str, Any], *, seconds: float = ANSWER_SECONDS) -> Answer:
-    """Send one request to the daemon behind `path` and return its answer.
-
-    Raises `DaemonNotRunning` when nobody answers, `MmdError` with the daemon's own words when it refuses.
-    """
-    try:
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-            _short_address(path) as address,
-        ):
-            connection.settimeout(seconds)
-            connection.connect(address)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            line = connection.makefile("rb").readline()
-    except PermissionError as error:
-        raise MmdError(
-            f"You may not talk to the daemon at {path}; ask as its user, or join the group of that file."
-        ) from error
-    except TimeoutError as error:
-        raise DaemonNotRunning(f"The daemon at {path} does not answer; see its log.") from error
-    except OSError as error:
-        raise DaemonNotRunning(f"No daemon is running for {path.parent}; start it with `mmd run`.") from error
-    try:
-        answer: Answer = json.loads(line)
-    except ValueError as error:
-        raise DaemonNotRunning(f"The daemon at {path} broke off; see its log.") from error
-    if not answer.get("ok"):
-        raise MmdError(str(answer.get("error", "The daemon refused and did not say why.")))
-    return answer
-
-
-@contextlib.contextmanager
-def _short_address(path: Path) -> Iterator[str]:
-    """Yield an address of the socket that fits into the 108 bytes of `sun_path`, however deep its folder lies."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

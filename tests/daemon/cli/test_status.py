@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -148,6 +149,49 @@ main()
         assert done.returncode == 0
         assert done.stderr == ""
         assert msgspec.json.decode(done.stdout)["samples"]["total"] == 50
+
+
+IMPORTED = """
+import atexit, sys
+atexit.register(lambda: sys.stderr.write(f"{len(sys.modules)} {sum(name.startswith('mmd') for name in sys.modules)}"))
+sys.argv = ["mmd", *sys.argv[1:]]
+from mmd.cli.main import main
+main()
+"""
+MOST_MODULES = {"asked": 145, "alone": 225}
+"""How many modules `mmd status --json` may import, the interpreter's own included: 128 and 206 on Python 3.11."""
+MOST_CPU_SECONDS = 0.150
+
+
+def test_a_status_that_the_daemon_gives_needs_few_modules_and_no_configuration(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        board.start()
+        command = [sys.executable, "-c", IMPORTED, "--state-dir", str(board.state.root), "status", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        every, own = map(int, done.stderr.split())
+        assert every <= MOST_MODULES["asked"]
+        assert own <= 12, "the answer comes from the daemon: neither msgspec nor the views are needed"
+
+
+def test_a_status_without_a_daemon_stays_within_its_import_budget(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IMPORTED, "--state-dir", str(tmp_path), "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stderr.split()[0]) <= MOST_MODULES["alone"]
+
+
+def test_status_answers_within_its_budget(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        board.start()
+        command = [sys.executable, "-m", "mmd", "--state-dir", str(board.state.root), "status", "--json"]
+
+        def cpu_seconds() -> float:
+            # Not the clock on the wall: other work on the machine is none of its time.
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+        assert min(cpu_seconds() for _ in range(6)) <= MOST_CPU_SECONDS
 
 
 def test_watching_shows_the_status_until_ctrl_c(tmp_path: Path) -> None:
