@@ -9,11 +9,12 @@ import onnxruntime as ort
 
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.manifest import OptimizerSpec
-from mmd.artifact.session import only_what_is_asked, open_session
+from mmd.artifact.session import only_what_is_asked
 from mmd.errors import ArtifactRefused
 from mmd.training.engine import Batch, Floats, LossWeights, StepLosses, TrainingState
 from mmd.training.feeds import Feed, Variant, batch_feed, checked_state, initial_state, loss_names, step_losses
 from mmd.training.optimizer import apply_gradients, is_clipping
+from mmd.training.step_graph import StepGraph
 
 _STATE_SUFFIXES = ("", ".m1", ".m2")
 _UPDATE = {"learning_rate", "weight_decay", "clip_norm", "step"}
@@ -37,19 +38,20 @@ class PortableEngine:
         graphs = artifact_set.manifest.graphs
         self._manifest = artifact_set.manifest
         path = artifact_set.path(graphs.portable_cached if variant == "cached" else graphs.portable_fused)
-        self._session = open_session(path, threads=threads)
+        self._graph = StepGraph(path, threads)
         self._names = tuple(parameter.name for parameter in self._manifest.parameters)
-        self._losses = loss_names(output.name for output in self._session.get_outputs())
+        self._losses = loss_names(self._graph.outputs)
         self._loss_values = {name: _buffer(np.zeros((), np.float32)) for name in self._losses}
         self._optimizer = optimizer or self._manifest.optimizer
         self._suffixes = _STATE_SUFFIXES[: 1 + self._optimizer.moments]
         held = {name + suffix for name in self._names for suffix in self._suffixes}
-        fed = tuple(i.name for i in self._session.get_inputs() if i.name not in held)
+        fed = tuple(name for name in self._graph.inputs if name not in held)
         self._update_inputs = _UPDATE.intersection(fed)
         self._batch_inputs = tuple(name for name in fed if name not in _UPDATE)
         self._refuse_constants()
         self._buffers = [self._new_buffers(), self._new_buffers()]
-        self._bindings = [self._bind(0), self._bind(1)]
+        self._bound: tuple[Any, list[Any]] = (None, [])
+        """The session of the last step, and its bindings by side."""
         self._side = 0
         self._steps = 0
         self._load(initial_state(artifact_set))
@@ -62,10 +64,10 @@ class PortableEngine:
         """Take one optimizer step and return the losses before it."""
         # The arrays must outlive the run: the binding only points at them.
         feed = batch_feed(self._manifest, batch, weights, self._batch_inputs) | self._update_feed(learning_rate)
-        binding = self._bindings[self._side]
+        session, binding = self._binding(len(batch.inputs))
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
-        self._session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding)
         self._side = 1 - self._side
         self._steps += 1
         values = {name: float(value.numpy()) for name, value in self._loss_values.items()}
@@ -90,14 +92,15 @@ class PortableEngine:
     def _look(self, batch: Batch, weights: LossWeights, more: Sequence[str]) -> tuple[StepLosses, *tuple[Floats, ...]]:
         """Return the losses and `more` outputs of the graph, computing nothing else."""
         feed = batch_feed(self._manifest, batch, weights, self._batch_inputs) | self._update_feed(0.0)
-        binding = self._session.io_binding()
+        session = self._graph.session(len(batch.inputs))
+        binding = session.io_binding()
         for name, buffer in self._buffers[self._side].items():
             binding.bind_ortvalue_input(name, buffer)
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
         for name in (*self._losses, *more):
             binding.bind_output(name)
-        self._session.run_with_iobinding(binding, only_what_is_asked())
+        session.run_with_iobinding(binding, only_what_is_asked())
         results = binding.copy_outputs_to_cpu()
         values = {name: float(value) for name, value in zip(self._losses, results, strict=False)}
         return step_losses(self._manifest, values), *results[len(self._losses) :]
@@ -153,9 +156,16 @@ class PortableEngine:
             for suffix in self._suffixes
         }
 
-    def _bind(self, side: int) -> Any:
+    def _binding(self, batch: int) -> tuple[Any, Any]:
+        """Return the session for `batch` samples, and its binding of the side that the step reads."""
+        session = self._graph.session(batch)
+        if self._bound[0] is not session:
+            self._bound = (session, [self._bind(session, 0), self._bind(session, 1)])
+        return session, self._bound[1][self._side]
+
+    def _bind(self, session: Any, side: int) -> Any:
         """Bind one set of buffers as what the step reads and the other as what it writes."""
-        binding = self._session.io_binding()
+        binding = session.io_binding()
         for name, buffer in self._buffers[side].items():
             binding.bind_ortvalue_input(name, buffer)
         for name, buffer in self._buffers[1 - side].items():

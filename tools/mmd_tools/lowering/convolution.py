@@ -140,6 +140,8 @@ def _weight_gradient(e: Emitter, d_y: str, x: str, w: str, window: Window, group
     """dW[m, c, k] = sum over n and positions o of dY[n, m, o] * X[n, c, o * stride + k * dilation - pad]."""
     channels = e.sizes(w)[1]
     is_dense = groups == 1 and set(window.strides) == {1} and channels >= _FEWEST_SHIFTED_CHANNELS
+    e.mark("weights", to, tensors={"x": x, "d_y": d_y}, groups=groups, kernel=window.kernel, strides=window.strides,
+           dilations=window.dilations, pads=(*window.begins, *window.ends))  # fmt: skip
     write = _weight_gradient_by_shifts if is_dense else _weight_gradient_by_columns
     write(e, d_y, x, w, window, groups, to=to)
 

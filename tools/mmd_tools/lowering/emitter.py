@@ -31,6 +31,8 @@ class Emitter:
     opset: int
     nodes: list[NodeProto] = field(default_factory=list)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
+    marks: list[dict[str, Any]] = field(default_factory=list)
+    """Which tensor is the gradient of which convolution or pooling: see `mark`."""
     origin: str = ""
     """Name of the node that is being lowered; the names of what it becomes start with it."""
     _count: int = 0
@@ -63,6 +65,10 @@ class Emitter:
     def integers(self, *values: int) -> str:
         """Return the name of a constant int64 vector."""
         return self.constant(list(values), np.int64)
+
+    def mark(self, op: str, makes: str, *, tensors: dict[str, str], **attributes: Any) -> None:
+        """Note that `makes` is a gradient that a board may know a faster way to, given the named `tensors`."""
+        self.marks.append({"op": op, "makes": makes, "tensors": tensors, **attributes})
 
     def reshape(self, tensor: str, *shape: int, to: str | None = None) -> str:
         """Reshape; 0 copies the dimension at that place, -1 is what is left."""

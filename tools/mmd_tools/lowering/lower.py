@@ -1,12 +1,15 @@
 """How does onnxruntime-training's gradient graph become one that any onnxruntime runs, optimizer included?"""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import ArtifactRefused
+from mmd.training.rewriting import MARKS
 from mmd_tools.lowering import simplify
 from mmd_tools.lowering.emitter import Emitter, emitter_for
 from mmd_tools.lowering.optimizer import CLIP, DECAY, IR_VERSION, OPTIMIZERS, RATE, STEP, clip_factor, moment_ends
@@ -69,9 +72,10 @@ def _copy(node: NodeProto) -> NodeProto:
 def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments: Sequence[str]) -> ModelProto:
     outputs = _outputs(e, graph, parameters, moments)
     names = {output.name for output in outputs}
-    nodes = e.nodes
+    nodes, renamed = e.nodes, simplify.Renamed()
     for clean in (simplify.remove_identities, simplify.share_equal_nodes, simplify.remove_dead_nodes):
-        nodes = clean(nodes, names)
+        nodes = clean(nodes, names, renamed)
+    nodes = simplify.fold_constants(nodes, names, e.initializers, e.opset)
     inputs = [v for v in graph.input if v.name != _RESET and not v.name.endswith("_grad.accumulation.buffer")]
     inputs += [
         helper.make_tensor_value_info(f"{parameter}{end}", TensorProto.FLOAT, e.shape(parameter))
@@ -82,9 +86,27 @@ def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments:
     inputs.append(helper.make_tensor_value_info(STEP, TensorProto.INT64, []))
     initializers = simplify.used_initializers(nodes, e.initializers)
     lowered = helper.make_graph(nodes, "portable_step", inputs, outputs, initializers)
-    return helper.make_model(
+    model = helper.make_model(
         lowered, opset_imports=[helper.make_opsetid("", e.opset)], ir_version=IR_VERSION, producer_name="mmd-tools"
     )
+    model.metadata_props.add(key=MARKS, value=_written(e.marks, renamed))
+    return model
+
+
+def _written(marks: list[dict[str, Any]], renamed: simplify.Renamed) -> str:
+    """Return the marks as JSON, each tensor under the name that it has in the end."""
+    final = [
+        {name: value for name, value in mark.items() if name not in ("makes", "tensors")}
+        | {role: _last_name(tensor, renamed) for role, tensor in {**mark["tensors"], "makes": mark["makes"]}.items()}
+        for mark in marks
+    ]
+    return json.dumps(final)
+
+
+def _last_name(tensor: str, renamed: simplify.Renamed) -> str:
+    while tensor in renamed:
+        tensor = renamed[tensor]
+    return tensor
 
 
 def _outputs(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments: Sequence[str]) -> list[ValueInfoProto]:

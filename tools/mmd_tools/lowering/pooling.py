@@ -15,7 +15,10 @@ from mmd_tools.lowering.emitter import Emitter, attributes_of
 def max_pool_grad(e: Emitter, node: NodeProto) -> None:
     """Y = max over windows, with the flat index of each maximum: dX[index] += dY (windows may overlap)."""
     d_y, indices = node.input[:2]
-    x = e.producers[indices].input[0]
+    pool = e.producers[indices]
+    x = pool.input[0]
+    e.mark("max_pool", node.output[0], tensors={"x": x, "y": pool.output[0], "d_y": d_y},
+           kernel=attributes_of(pool)["kernel_shape"])  # fmt: skip
     zeros = e.emit("ConstantOfShape", e.emit("Unsqueeze", e.emit("Size", x), e.integers(0)))
     flat = e.emit("ScatterElements", zeros, e.reshape(indices, -1), e.reshape(d_y, -1), axis=0, reduction="add")
     e.emit("Reshape", flat, e.emit("Shape", x), to=node.output[0])

@@ -1,11 +1,23 @@
-"""What in the lowered graph does nothing? Passes that remove it; each says what it requires and ensures."""
+"""What in the lowered graph does nothing? Passes that remove it; each says what it requires and ensures.
 
-from onnx import NodeProto, TensorProto
+Each takes the nodes, the graph's outputs and what earlier passes have renamed; it adds what it renames.
+"""
+
+from math import prod
+
+import numpy as np
+from onnx import NodeProto, TensorProto, numpy_helper
+
+_MOST_FOLDED = 1024
+"""Elements of a constant that is folded away; more would make the graph larger than the node that it saves."""
+_RANDOM = ("Random", "Bernoulli", "Multinomial")
+
+Renamed = dict[str, str]
+"""What tensors that are gone are called now."""
 
 
-def remove_identities(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+def remove_identities(nodes: list[NodeProto], outputs: set[str], renamed: Renamed) -> list[NodeProto]:
     """Requires topological order. Ensures that an Identity is left only where it makes a graph output."""
-    renamed: dict[str, str] = {}
     kept = []
     for node in nodes:
         for index, name in enumerate(node.input):
@@ -17,9 +29,8 @@ def remove_identities(nodes: list[NodeProto], outputs: set[str]) -> list[NodePro
     return kept
 
 
-def share_equal_nodes(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+def share_equal_nodes(nodes: list[NodeProto], outputs: set[str], renamed: Renamed) -> list[NodeProto]:
     """Requires topological order. Ensures that no two nodes compute the same value (graph outputs excepted)."""
-    renamed: dict[str, str] = {}
     seen: dict[bytes, NodeProto] = {}
     kept = []
     for node in nodes:
@@ -45,7 +56,7 @@ def _meaning(node: NodeProto) -> bytes:
     return bytes(anonymous.SerializeToString(deterministic=True))
 
 
-def remove_dead_nodes(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+def remove_dead_nodes(nodes: list[NodeProto], outputs: set[str], _: Renamed) -> list[NodeProto]:
     """Requires topological order. Ensures that every node leads to a graph output."""
     needed = set(outputs)
     kept = []
@@ -54,6 +65,30 @@ def remove_dead_nodes(nodes: list[NodeProto], outputs: set[str]) -> list[NodePro
             kept.append(node)
             needed.update(node.input)
     return kept[::-1]
+
+
+def fold_constants(
+    nodes: list[NodeProto], outputs: set[str], initializers: dict[str, TensorProto], opset: int
+) -> list[NodeProto]:
+    """Requires topological order. Ensures that no small node reads constants alone; their values join `initializers`.
+
+    What becomes known here, a board need not compute, and sizes that follow from it are known when it specialises.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    kept = []
+    for node in nodes:
+        known = [initializers.get(name) for name in node.input if name]
+        is_small = all(t is not None and not t.external_data and prod(t.dims) <= _MOST_FOLDED for t in known)
+        is_random = node.op_type.startswith(_RANDOM)
+        if not known or not is_small or is_random or outputs.intersection(node.output):
+            kept.append(node)
+            continue
+        feeds = {name: numpy_helper.to_array(initializers[name]) for name in node.input if name}
+        results = ReferenceEvaluator(node, opsets={"": opset}).run(None, feeds)
+        for name, value in zip(node.output, results, strict=False):
+            initializers[name] = numpy_helper.from_array(np.asarray(value), name)
+    return kept
 
 
 def used_initializers(nodes: list[NodeProto], initializers: dict[str, TensorProto]) -> list[TensorProto]:

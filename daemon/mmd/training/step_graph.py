@@ -1,0 +1,60 @@
+"""Which session runs a step of so many samples? One made for this processor and batch size, or the graph as it is."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from mmd.artifact.session import open_session
+from mmd.errors import ArtifactRefused
+
+_KEPT = 2
+"""Sessions kept open: the usual batch, and the rest of a batch that is taken in parts."""
+_MOST_WASTE = 1.5
+"""How much of a batch may be filling, at most, as a factor."""
+
+
+class StepGraph:
+    """A portable step graph, opened for the batch sizes that are asked for.
+
+    Which session runs depends on the batch size and the processor alone, never on what ran before: a round that is
+    resumed ends with the same bits. Raises `ArtifactRefused` when the runtime refuses the graph.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._plain: Any = open_session(path, threads=threads)
+        self._made: OrderedDict[int, Any] = OrderedDict()
+        self.inputs = tuple(value.name for value in self._plain.get_inputs())
+        self.outputs = tuple(value.name for value in self._plain.get_outputs())
+
+    def session(self, batch: int) -> Any:
+        """Return the session for `batch` samples."""
+        if batch not in self._made:
+            self._made[batch] = self._specialised(batch) or self._as_it_is()
+            if len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+            if self._plain not in self._made.values():
+                self._plain = None
+        self._made.move_to_end(batch)
+        return self._made[batch]
+
+    def _as_it_is(self) -> Any:
+        if self._plain is None:
+            self._plain = open_session(self._path, threads=self._threads)
+        return self._plain
+
+    def _specialised(self, batch: int) -> Any:
+        from mmd.training.blocked import in_blocks
+        from mmd.training.blocks import block_size
+
+        block = block_size()
+        if block is None or -(-batch // block) * block > _MOST_WASTE * batch:
+            return None
+        try:
+            model = in_blocks(onnx.load(self._path), batch, block)
+            return open_session(model.SerializeToString(), threads=self._threads)
+        except (ArtifactRefused, onnx.shape_inference.InferenceError):
+            # The graph as it is does the same, only slower.
+            return None
