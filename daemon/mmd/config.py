@@ -4,11 +4,12 @@ Flags beat environment beats file beats defaults. An unknown key is an error tha
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from mmd.errors import UsageError
+from mmd.strict_toml import read_toml
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
@@ -151,36 +152,9 @@ def load_config(path: Path | None) -> Config:
     """Read `path`; `None` gives the defaults. Raises `UsageError` naming the file and the key."""
     if path is None:
         return Config()
-    # Not above: without a file, and without a mistake in it, neither is needed, and `mmd status` is to be quick.
-    import tomllib
-
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read the configuration {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration {path} is not TOML: {error}.") from error
-    _refuse_unknown_keys(document, Config, path, prefix="")
-    try:
-        config = msgspec.convert(document, Config)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"The configuration {path} does not fit: {error}.") from error
+    config = read_toml(path, Config, what="configuration")
     _refuse_contradictions(config, path)
     return config
-
-
-def _refuse_unknown_keys(document: dict[str, Any], section: type[msgspec.Struct], path: Path, *, prefix: str) -> None:
-    import difflib
-
-    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
-    for key, value in document.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean `{prefix}{near[0]}`?" if near else f"known here: {', '.join(fields)}."
-            raise UsageError(f"The configuration {path} has an unknown key `{prefix}{key}`; {hint}")
-        nested = fields[key]
-        if isinstance(nested, type) and issubclass(nested, msgspec.Struct) and isinstance(value, dict):
-            _refuse_unknown_keys(value, nested, path, prefix=f"{prefix}{key}.")
 
 
 def _refuse_contradictions(config: Config, path: Path) -> None:

@@ -5,15 +5,15 @@ An unknown key is an error that names the nearest known one.
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from mmd.artifact.manifest import OptimizerSpec, Schedule
 from mmd.errors import UsageError
+from mmd.strict_toml import read_toml
 from mmd_tools.nets import NetRecipe
 from mmd_tools.presets import PRESETS
 
@@ -90,17 +90,7 @@ class Recipe(_Section, frozen=True):
 
 def load_recipe(path: Path) -> Recipe:
     """Read `path`. Raises `UsageError` naming the file and the key."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The recipe {path} is not TOML: {error}.") from error
-    _refuse_unknown_keys(document, Recipe, path, prefix="")
-    try:
-        recipe = msgspec.convert(document, Recipe)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"The recipe {path} does not fit: {error}.") from error
+    recipe = read_toml(path, Recipe, what="recipe")
     try:
         check_recipe(recipe)
     except UsageError as error:
@@ -155,26 +145,3 @@ def nearest(name: str, known: Iterator[str] | dict[str, Any] | set[str] | tuple[
         return f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     return f"known: {shown}."
-
-
-def _refuse_unknown_keys(document: Any, kind: Any, path: Path, *, prefix: str) -> None:
-    """Walk `document` along the types of `kind`: structures, tuples of them, and dictionaries of them."""
-    if get_origin(kind) is tuple and isinstance(document, list):
-        for index, entry in enumerate(document):
-            _refuse_unknown_keys(entry, get_args(kind)[0], path, prefix=f"{prefix[:-1]}[{index}].")
-        return
-    if not isinstance(document, dict):
-        return
-    if get_origin(kind) is dict:
-        for key, value in document.items():
-            _refuse_unknown_keys(value, get_args(kind)[1], path, prefix=f"{prefix}{key}.")
-        return
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    for key, value in document.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean `{prefix}{near[0]}`?" if near else f"known here: {', '.join(fields)}."
-            raise UsageError(f"The recipe {path} has an unknown key `{prefix}{key}`; {hint}")
-        _refuse_unknown_keys(value, fields[key], path, prefix=f"{prefix}{key}.")

@@ -1,0 +1,59 @@
+"""How is a TOML file read into typed structures, so that every mistake in it is named with its file and its key?"""
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from mmd.errors import UsageError
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+def read_toml(path: Path, kind: type[Document], *, what: str) -> Document:
+    """Read `path` as `kind`; `what` names such a file in messages ("configuration", "recipe").
+
+    Raises `UsageError` naming the file and the key, and for an unknown key the nearest known one.
+    """
+    # Not above: a command without such a file needs no parser, and `mmd status` is to be quick.
+    import tomllib
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read the {what} {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The {what} {path} is not TOML: {error}.") from error
+    _refuse_unknown_keys(document, kind, file=f"The {what} {path}", prefix="")
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"The {what} {path} does not fit: {error}.") from error
+
+
+def _refuse_unknown_keys(document: Any, kind: Any, *, file: str, prefix: str) -> None:
+    """Walk `document` along the types of `kind`: structures, tuples of them, and dictionaries of them."""
+    if get_origin(kind) is tuple and isinstance(document, list):
+        for index, entry in enumerate(document):
+            _refuse_unknown_keys(entry, get_args(kind)[0], file=file, prefix=f"{prefix[:-1]}[{index}].")
+        return
+    if not isinstance(document, dict):
+        return
+    if get_origin(kind) is dict:
+        for key, value in document.items():
+            _refuse_unknown_keys(value, get_args(kind)[1], file=file, prefix=f"{prefix}{key}.")
+        return
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in document.items():
+        if key not in fields:
+            raise UsageError(f"{file} has an unknown key `{prefix}{key}`; {_nearest(key, list(fields), prefix)}")
+        _refuse_unknown_keys(value, fields[key], file=file, prefix=f"{prefix}{key}.")
+
+
+def _nearest(key: str, known: list[str], prefix: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean `{prefix}{near[0]}`?" if near else f"known here: {', '.join(known)}."
