@@ -76,6 +76,7 @@ CASES: dict[str, Callable[[Net, str], str]] = {
     "HardSigmoid": lambda n, x: n.add("HardSigmoid", x, alpha=0.3, beta=0.4),
     "HardSwish": lambda n, x: n.add("HardSwish", x),
     "Identity": lambda n, x: n.add("Relu", n.add("Identity", x)),
+    "LayerNormalization": lambda n, x: n.add("LayerNormalization", x, n.weight(4, 4), n.weight(4, 4), axis=2),
     "LeakyRelu": lambda n, x: n.add("LeakyRelu", x, alpha=0.2),
     "Log": lambda n, x: n.add("Log", _positive(n, x)),
     "LogSoftmax": lambda n, x: n.add("LogSoftmax", x, axis=1),

@@ -7,9 +7,9 @@ def _words(text: str) -> frozenset[str]:
 
 # The Mentee is trained, so each of these has a gradient in onnxruntime's training tools and a lowering rule.
 TRAINABLE = _words(
-    """Abs Add AveragePool Clip Concat Conv Div Erf Exp Flatten Gemm GlobalAveragePool LeakyRelu Log LogSoftmax MatMul
-    MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh
-    Transpose Unsqueeze"""
+    """Abs Add AveragePool Clip Concat Conv Div Erf Exp Flatten Gemm GlobalAveragePool LayerNormalization LeakyRelu Log
+    LogSoftmax MatMul MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze
+    Sub Tanh Transpose Unsqueeze"""
 )
 
 # Removed or rewritten into the operators above before anything else looks at the network.
@@ -21,7 +21,7 @@ SHAPE_WORK = _words("Cast ConstantOfShape Equal Gather Range Shape Where")
 # The Mentor only looks, so anything the stock runtime computes the same way every time will do.
 FROZEN_ONLY = _words(
     """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Expand Floor GatherElements GatherND
-    InstanceNormalization LRN LayerNormalization LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv
+    InstanceNormalization LRN LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv
     QLinearMatMul QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin Resize Selu Sign Softplus Softsign
     SpaceToDepth Sum Tile Upsample"""
 )
@@ -32,4 +32,12 @@ SUPPORTED = {
 }
 
 # Slots whose constant operand is a weight that training moves; constants elsewhere stay as they are.
-WEIGHT_SLOTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (0, 1), "Add": (0, 1), "Sub": (0, 1), "Mul": (0, 1)}
+WEIGHT_SLOTS = {
+    "Conv": (1, 2),
+    "Gemm": (1, 2),
+    "LayerNormalization": (1, 2),
+    "MatMul": (0, 1),
+    "Add": (0, 1),
+    "Sub": (0, 1),
+    "Mul": (0, 1),
+}

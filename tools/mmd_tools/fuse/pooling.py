@@ -1,7 +1,8 @@
-"""How is AveragePool trained? As operators whose gradient works for an open batch.
+"""How are AveragePool and LayerNormalization trained? In a form whose gradient works in onnxruntime-training.
 
 onnxruntime-training 1.19.2 takes the size of AveragePoolGrad's result from the graph, where the batch is not known, and
 makes an empty tensor. So the training graphs hold the same sums in other words; `mentee.onnx` keeps its AveragePool.
+LayerNormalization's gradient reads the mean and the deviation, which are outputs of the node that inference leaves out.
 """
 
 from dataclasses import dataclass
@@ -27,9 +28,12 @@ class Window:
 
 
 def trained_form(mentee: Network, nodes: Nodes) -> list[onnx.NodeProto]:
-    """Return the Mentee's nodes with every AveragePool rewritten; constants go to `nodes`."""
+    """Return the Mentee's nodes in the form that can be trained; constants go to `nodes`."""
     kept: list[onnx.NodeProto] = []
     for node in mentee.model.graph.node:
+        if node.op_type == "LayerNormalization":
+            kept.append(_with_statistics(node))
+            continue
         if node.op_type != "AveragePool":
             kept.append(node)
             continue
@@ -40,6 +44,13 @@ def trained_form(mentee: Network, nodes: Nodes) -> list[onnx.NodeProto]:
         kept.extend(own.nodes)
         nodes.initializers.extend(own.initializers)
     return kept
+
+
+def _with_statistics(node: onnx.NodeProto) -> onnx.NodeProto:
+    whole = onnx.NodeProto()
+    whole.CopyFrom(node)
+    whole.output[:] = [node.output[0], f"{node.name}/mean", f"{node.name}/inverse_deviation"]
+    return whole
 
 
 def average(
