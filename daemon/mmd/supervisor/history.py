@@ -175,6 +175,27 @@ class History:
             for at, state, reasons, number, step in rows
         ]
 
+    def states_around(self, since: float) -> list[StateChange]:
+        """Return the changes from `since` on, after the one that was in force then."""
+        rows = self._read(
+            "SELECT at, state, reasons, round, step FROM states WHERE rowid >= coalesce("
+            "(SELECT max(rowid) FROM states WHERE at < ?), 0) ORDER BY rowid",
+            since,
+        )
+        return [
+            StateChange(at, state, tuple(json.loads(reasons)), number, step)
+            for at, state, reasons, number, step in rows
+        ]
+
+    def last_sign_of_life(self) -> float:
+        """Return the latest time of all that the daemon wrote; 0 when it wrote nothing."""
+        rows = self._read(
+            "SELECT max(coalesce((SELECT max(at) FROM states), 0), coalesce((SELECT max(at) FROM conditions), 0), "
+            "coalesce((SELECT max(at) FROM events), 0))"
+        )
+        latest: float = rows[0][0]
+        return latest
+
     def last_state(self) -> StateChange | None:
         rows = self._read("SELECT at, state, reasons, round, step FROM states ORDER BY rowid DESC LIMIT 1")
         for at, state, reasons, number, step in rows:

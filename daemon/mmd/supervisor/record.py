@@ -34,7 +34,16 @@ class Recorder:
         self._readings: Readings = {}
         self._sampled_at: float | None = None
         self._write(history.drop_before, now.wall - KEPT_SECONDS)
-        self._write(history.end_every_reason, now.wall)
+        self._write(self._close_what_was_killed, now)
+
+    def _close_what_was_killed(self, now: Instant) -> None:
+        """Note the end of a daemon that could not do so itself, at its last sign of life."""
+        last = self._history.last_state()
+        if last is not None and last.state != "stopped":
+            at = min(self._history.last_sign_of_life(), now.wall)
+            self._history.add_state(at, "stopped", (), round_number=None, step=None)
+            self._history.end_every_reason(at)
+        self._history.end_every_reason(now.wall)
 
     def note(
         self,

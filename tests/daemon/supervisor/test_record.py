@@ -96,3 +96,15 @@ def test_a_history_that_cannot_be_written_is_named_once_and_survived(
         notes.look(0)
         notes.look(1, dataclasses.replace(UNPLUGGED), state=State.SUSPENDED)
     assert len(caplog.records) == 1
+
+
+def test_a_daemon_that_was_killed_is_noted_to_have_stopped_at_its_last_sign_of_life(tmp_path: Path) -> None:
+    before = Notes(tmp_path / "history.db")
+    before.look(5, UNPLUGGED, state=State.SUSPENDED)
+    before.look(90, UNPLUGGED, state=State.SUSPENDED, soc_temperature=50.0)
+    before.history.close()
+    history = History(tmp_path / "history.db")
+    Recorder(history, Instant(wall=1e9 + 5000, monotonic=0))
+    assert [(change.at - 1e9, change.state) for change in history.states()] == [(5, "suspended"), (90, "stopped")]
+    (span,) = history.reasons()
+    assert span.ended == 1e9 + 90
