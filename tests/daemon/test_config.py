@@ -1,0 +1,123 @@
+"""Is every key of the configuration read, and is every mistake named with its nearest right?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mmd.config import Config, load_config
+from mmd.errors import UsageError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mmd.toml"
+    path.write_text(text)
+    return path
+
+
+def keys(section: type[msgspec.Struct] = Config, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the default of every key."""
+    for field in msgspec.structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys(field.type, (*above, field.name))
+        else:
+            yield (*above, field.name), field.default
+
+
+KEYS = list(keys())
+
+
+def as_toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def test_no_file_gives_the_defaults() -> None:
+    assert load_config(None) == Config()
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, "")) == Config()
+
+
+@pytest.mark.parametrize(
+    ("path", "default"), KEYS, ids=lambda value: ".".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_key_can_be_written_down(path: tuple[str, ...], default: Any, tmp_path: Path) -> None:
+    if default is None:
+        default = "obedient" if path[-1] == "preset" else 1
+    *sections, name = path
+    config: Any = load_config(written(tmp_path, f"[{'.'.join(sections)}]\n{name} = {as_toml(default)}\n"))
+    for part in path:
+        config = getattr(config, part)
+    assert config == default
+
+
+@pytest.mark.parametrize("path", [path for path, _ in KEYS], ids=".".join)
+def test_every_misspelt_key_is_refused_naming_the_right_one(path: tuple[str, ...], tmp_path: Path) -> None:
+    *sections, name = path
+    misspelt = name[:-1] + "_" + name[-1]
+    file = written(tmp_path, f"[{'.'.join(sections)}]\n{misspelt} = 1\n")
+    with pytest.raises(UsageError) as raised:
+        load_config(file)
+    assert f"unknown key `{'.'.join([*sections, misspelt])}`; did you mean `{'.'.join(path)}`?" in str(raised.value)
+    assert str(file) in str(raised.value)
+
+
+def test_a_key_like_no_other_is_refused_listing_those_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="known here: samples, training, gate, conditions, daemon"):
+        load_config(written(tmp_path, "zzzzzzz = 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[samples]\nholdout = 1.5\n", "samples.holdout"),
+        ("[samples]\nquota_mib = 0\n", "samples.quota_mib"),
+        ("[samples]\nmax_pixels = 'many'\n", "samples.max_pixels"),
+        ("[training]\nengine = 'warp'\n", "training.engine"),
+        ("[training]\nthreads = 0\n", "training.threads"),
+        ("[gate]\nsignificance = -1\n", "gate.significance"),
+        ("[conditions.user_idle]\nrequired = 1\n", "conditions.user_idle.required"),
+        ("samples = 3\n", "samples"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_naming_its_key(text: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        load_config(written(tmp_path, text))
+    assert f"$.{key}" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "first", "second"),
+    [
+        ("battery_charge", "start_percent = 20", "stop_percent = 40"),
+        ("memory_available", "start_mib = 100", "stop_mib = 200"),
+        ("disk_free", "start_mib = 100", "stop_mib = 200"),
+        ("user_idle", "start_seconds = 10", "stop_seconds = 60"),
+        ("soc_temperature", "start_celsius = 90", "stop_celsius = 70"),
+    ],
+)
+def test_levels_that_contradict_each_other_are_refused(section: str, first: str, second: str, tmp_path: Path) -> None:
+    file = written(tmp_path, f"[conditions.{section}]\n{first}\n{second}\n")
+    with pytest.raises(UsageError, match=rf"contradicts itself: conditions\.{section}\..*swap them"):
+        load_config(file)
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not TOML"):
+        load_config(written(tmp_path, "samples: no\n"))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mmd.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="not TOML"):
+        load_config(tmp_path / "mmd.toml")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.toml"):
+        with pytest.raises(UsageError, match="Cannot read the configuration"):
+            load_config(path)
