@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mmd.artifact.manifest import FORMAT_VERSION, InputSpec, Manifest, manifest_path
+from mmd.artifact.manifest import FORMAT_VERSION, InputSpec, Manifest, is_intact, manifest_path
 from mmd.errors import ArtifactRefused
 
 if TYPE_CHECKING:  # numpy is heavy, and the supervisor reads manifests without it
@@ -81,14 +81,18 @@ def read_set(folder: Path) -> ArtifactSet:
         version = msgspec.json.decode(encoded, type=_Versioned).format
         if version != FORMAT_VERSION:
             raise ArtifactRefused(
-                f"The artifact set {folder} has format {version}; this mmd reads format {FORMAT_VERSION}. "
+                f"The {path.name} of {folder} has format {version}; this mmd reads format {FORMAT_VERSION}. "
                 f"{'Upgrade mmd.' if version > FORMAT_VERSION else 'Build the set again with `mmd-tools fuse`.'}"
             )
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactRefused(
             f"The artifact set {folder} is damaged: {path.name} does not parse ({error}); install it again."
         ) from error
+    if not is_intact(manifest, encoded):
+        raise ArtifactRefused(
+            f"The artifact set {folder} is damaged: {path.name} fails its checksum; install it again with `mmd init`."
+        )
     return ArtifactSet(folder=folder, manifest=manifest, sha256=hashlib.sha256(encoded).hexdigest())
 
 

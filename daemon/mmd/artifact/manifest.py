@@ -1,5 +1,6 @@
 """What does an artifact set say about itself? The structures behind `manifest.json`; see `artifacts/FORMAT.md`."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -151,10 +152,23 @@ class Manifest(_Part, frozen=True):
     """Peak of one step at the recommended batch size, an entry an engine."""
     versions: dict[str, str]
     """The packages that built the set."""
+    checksum: str = ""
+    """SHA-256 of the file with this value left empty; empty in a set from before there was one."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON, indented, keys in the order of the structures, with a final newline."""
+    """JSON, indented, keys in the order of the structures, with a final newline and the checksum filled in."""
+    checksum = hashlib.sha256(_encoded(msgspec.structs.replace(manifest, checksum=""))).hexdigest()
+    return _encoded(msgspec.structs.replace(manifest, checksum=checksum))
+
+
+def is_intact(manifest: Manifest, encoded: bytes) -> bool:
+    """Return whether `encoded`, which `manifest` was read from, is what its checksum was made from."""
+    blank = encoded.replace(f'"{manifest.checksum}"'.encode(), b'""')
+    return not manifest.checksum or hashlib.sha256(blank).hexdigest() == manifest.checksum
+
+
+def _encoded(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 

@@ -21,6 +21,7 @@ def changed(folder: Path, change: Change) -> Path:
     """Return a set whose manifest is changed."""
     artifact_set = write_fake_set(folder / "set")
     document = json.loads(manifest_path(artifact_set).read_text())
+    del document["checksum"]  # as in a set from before there was one
     change(document)
     manifest_path(artifact_set).write_text(json.dumps(document))
     return artifact_set
@@ -59,6 +60,18 @@ def test_a_manifest_that_does_not_parse_is_refused_by_its_key(tmp_path: Path, ch
     found = refusal(changed(tmp_path, change))
     assert "manifest.json does not parse" in found
     assert message in found
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x10, 0x80])
+def test_a_manifest_with_any_byte_changed_is_refused_by_its_name(mask: int, tmp_path: Path) -> None:
+    folder = write_fake_set(tmp_path / "set")
+    path = manifest_path(folder)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= mask
+        path.write_bytes(damaged)
+        assert "manifest.json" in refusal(folder)
 
 
 def test_mmd_init_refuses_a_newer_format_with_exit_code_5(tmp_path: Path) -> None:
