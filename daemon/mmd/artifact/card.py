@@ -129,7 +129,7 @@ def read_card(folder: Path) -> ModelCard:
         return msgspec.json.decode((folder / CARD_NAME).read_bytes(), type=ModelCard)
     except OSError as error:
         raise StoreDamaged(f"{folder.name} has no readable {CARD_NAME} ({error.strerror}); it cannot serve.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreDamaged(f"{folder.name}/{CARD_NAME} does not parse ({error}); it cannot serve.") from error
 
 

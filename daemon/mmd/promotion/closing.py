@@ -51,7 +51,7 @@ def abandon_rounds_that_saw(state: StateDir, forgotten: set[str], *, now: float)
             continue
         try:
             plan = msgspec.json.decode(plan_file.read_bytes(), type=_PlanSamples)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # the trainer refuses it by itself
         if forgotten.intersection(plan.sample_ids):
             reason = "A sample that it was trained on has been forgotten."

@@ -38,7 +38,7 @@ def read_outcome(folder: Path) -> RoundOutcome | None:
     """Return how the round in `folder` ended; `None` while it is open."""
     try:
         return msgspec.json.decode((folder / DONE_NAME).read_bytes(), type=RoundOutcome)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -55,7 +55,7 @@ def read_verdict(folder: Path) -> Verdict | None:
         return msgspec.json.decode((folder / VERDICT_NAME).read_bytes(), type=Verdict)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreDamaged(
             f"Round {folder.name}/{VERDICT_NAME} cannot be read ({error}); it is evaluated again."
         ) from error

@@ -56,7 +56,7 @@ def read_losses(folder: Path) -> list[LossLine]:
     for each in encoded:
         try:
             lines.append(msgspec.json.decode(each, type=LossLine))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             break
     return lines
 

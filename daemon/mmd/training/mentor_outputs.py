@@ -100,7 +100,7 @@ def _is_whole(folder: Path, artifact_set: ArtifactSet, inputs_sha256: str, names
     try:
         index = msgspec.json.decode((folder / _INDEX_NAME).read_bytes(), type=_Index)
         hashes = [file_sha256(folder / _file_name(position)) for position in range(len(names))]
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return False
     return index == _Index(inputs_sha256=inputs_sha256, artifact_sha256=artifact_set.sha256, names=names, sha256=hashes)
 

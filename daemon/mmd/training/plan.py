@@ -161,7 +161,7 @@ def read_plan(folder: Path) -> RoundPlan:
         raise StoreDamaged(
             f"Round {folder.name} has no readable plan.json ({error.strerror}); it is abandoned."
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoreDamaged(f"Round {folder.name}/plan.json does not parse ({error}); it is abandoned.") from error
 
 
@@ -184,7 +184,7 @@ def read_progress(folder: Path, plan: RoundPlan) -> RoundProgress:
     for line in reversed(lines):
         try:
             last = msgspec.json.decode(line, type=_LossLine)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # the last line of a killed trainer may be half
         step, loss = last.step, last.loss
         break

@@ -53,3 +53,13 @@ def test_the_gate_and_the_replay_never_share_an_anchor_sample(tiny_set: Path) ->
     np.testing.assert_array_equal(np.sort(np.concatenate([replay[1], gate[1]])), np.sort(labels))
     np.testing.assert_array_equal(replay[0], inputs[0::2])
     np.testing.assert_array_equal(gate[0], inputs[1::2])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"generation": 1}', b'{"sha256": "\xee"}'])
+def test_a_card_that_cannot_be_read_is_damage_of_that_model_only(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "gen-0001"
+    folder.mkdir()
+    (folder / "card.json").write_bytes(content)
+    model, complaints = newest_whole_model(tmp_path)
+    assert model is None
+    assert ["gen-0001/card.json does not parse" in complaint for complaint in complaints] == [True]

@@ -154,7 +154,10 @@ def test_a_candidate_that_does_not_verify_is_made_anew(state: StateDir) -> None:
     assert not (folder / "verdict.json").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
+NOT_UTF_8 = b'{"round": "\xee"}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", NOT_UTF_8])
 def test_a_verdict_that_does_not_parse_is_made_anew(state: StateDir, content: bytes) -> None:
     folder = put_candidate(state, 1)
     (folder / "verdict.json").write_bytes(content)

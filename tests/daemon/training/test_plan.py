@@ -120,7 +120,7 @@ def test_a_plan_on_disk_is_the_plan(tmp_path: Path) -> None:
     assert next_round_number(state) == 3
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b'{"number": 1}'])
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"number": 1}', b'{"engine": "\xee"}'])
 def test_a_plan_that_cannot_be_read_is_damage(tmp_path: Path, content: bytes | None) -> None:
     folder = write_plan(StateDir(tmp_path), round_plan())
     if content is None:
