@@ -77,6 +77,8 @@ class Recipe(_Section, frozen=True):
     description: str = ""
     seed: int = 0
     """Of projectors that cannot be fitted."""
+    dropout: Literal["drop", "keep"] = "drop"
+    """What becomes of the Mentee's Dropout layers: gone, or trained with masks that the engines are given."""
     commands: tuple[str, ...] = ()
     """How the two networks were made, for whoever wants to make them again; not read by `fuse`."""
     nets: dict[str, NetRecipe] = {}

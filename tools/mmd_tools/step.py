@@ -41,6 +41,7 @@ def step(artifact_set: Path, engine: str, variant: str, batches: Path, steps: in
                       default schedule and its recommended learning rate
       the Mentor's outputs by their names in mentor.onnx, [S, B, ...] or [B, ...]
                       optional, cached variant only; else mentor.onnx is run on the inputs
+      dropout.0, ...  the masks, [S, B, ...] or [B, ...]; optional, else nothing is dropped
     Step i (from 0) takes batch i modulo S.
 
     \b
@@ -113,6 +114,9 @@ class _Plan:
             raise _refused(f"`labels` holds a label outside -1..{len(manifest.classes) - 1}")
         self._inputs, self._labels = inputs, labels.astype(np.int64)
         self._mentor = self._mentor_outputs(manifest) if self.is_cached else None
+        self._masks = {
+            spec.name: self._fitting(spec.name, spec.shape) for spec in manifest.dropout if spec.name in self.given
+        }
         self._defaults = _default_numbers(manifest)
 
     def batch(self, index: int) -> Batch:
@@ -122,7 +126,8 @@ class _Plan:
         mentor = None
         if self._mentor is not None:
             mentor = {name: values[chosen % len(values)] for name, values in self._mentor.items()}
-        return Batch(self._inputs[chosen], self._labels[chosen], mentor)
+        masks = {name: values[chosen % len(values)] for name, values in self._masks.items()}
+        return Batch(self._inputs[chosen], self._labels[chosen], mentor, masks)
 
     def weights(self, index: int, steps: int) -> LossWeights:
         from mmd.training.engine import LossWeights
@@ -159,6 +164,15 @@ class _Plan:
         array: NDArray[Any] = self.given[name]
         if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
             raise _refused(f"`{name}` holds something that is not a finite number")
+        return array
+
+    def _fitting(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return the array [S, B, *shape]."""
+        import numpy as np
+
+        array = self._array(name, 1 + len(shape)).astype(np.float32)
+        if array.shape[1:] != (self._inputs.shape[1], *shape):
+            raise _refused(f"`{name}` has shape {list(array.shape)}, not [S, B, *{list(shape)}]")
         return array
 
     def _mentor_outputs(self, manifest: Manifest) -> dict[str, NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import onnx
 from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.manifest import Schedule
 from mmd.errors import TrainingFailed, UsageError
+from mmd.training.dropout import dropout_masks
 from mmd.training.engine import Batch, Engine, LossWeights
 from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
@@ -103,6 +104,8 @@ def _run_epochs(
         places = order.permutation(len(request.train.labels))
         for start in range(0, request.steps_per_epoch * request.training.batch_size, request.training.batch_size):
             batch = _batch(request, artifact_set, places[start : start + request.training.batch_size], movement)
+            masks = dropout_masks(artifact_set.manifest.dropout, request.seed, step, len(batch.inputs))
+            batch = replace(batch, masks=masks)
             weights = _weights(schedule, artifact_set, step / max(1, request.steps - 1))
             loss = engine.step(batch, weights, learning_rate(request.training, step, request.steps)).total
             if not np.isfinite(loss):

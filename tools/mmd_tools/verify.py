@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -93,7 +93,7 @@ def step_interface(artifact_set: ArtifactSet, *, is_cached: bool) -> tuple[set[s
     names = [parameter.name for parameter in manifest.parameters]
     inputs = {manifest.input.name, "labels", "alpha", "gamma", "temperature"}
     inputs |= {"learning_rate", "weight_decay", "clip_norm", "step"}
-    inputs |= {f"beta.{index}" for index in probes}
+    inputs |= {f"beta.{index}" for index in probes} | {spec.name for spec in manifest.dropout}
     if is_cached and manifest.mentor_logits:
         inputs |= {manifest.mentor_logits, *(probe.mentor for probe in manifest.probes)}
     inputs |= {f"{name}{end}" for name in names for end in ("", *moments)}
@@ -136,7 +136,7 @@ def _engine_checks(artifact_set: ArtifactSet, seed: int) -> Iterator[Check]:
     results = {}
     for name, variant in ways:
         engine = open_engine(artifact_set, name=name, variant=variant)
-        fed = batch if variant == "cached" else Batch(inputs=batch.inputs, labels=batch.labels)
+        fed = batch if variant == "cached" else replace(batch, mentor=None)
         results[name, variant] = engine.gradients(fed, weights)
     pairs: list[tuple[Way, Way]] = [
         (("portable", "cached"), ("portable", "fused")),
@@ -155,6 +155,7 @@ def _random_batch(artifact_set: ArtifactSet, seed: int) -> tuple[Batch, LossWeig
     import numpy as np
 
     from mmd.artifact.session import open_session
+    from mmd.training.dropout import dropout_masks
 
     manifest = artifact_set.manifest
     rng = np.random.default_rng(seed)
@@ -168,7 +169,8 @@ def _random_batch(artifact_set: ArtifactSet, seed: int) -> tuple[Batch, LossWeig
         mentor = dict(zip(names, session.run(names, {manifest.input.name: inputs}), strict=True))
     betas = tuple(float(beta) for beta in rng.uniform(0.5, 1.5, len(manifest.probes)))
     weights = LossWeights(alpha=0.7, betas=betas, gamma=0.4, temperature=manifest.loss.temperature)
-    return Batch(inputs=inputs, labels=labels, mentor=mentor), weights
+    masks = dropout_masks(manifest.dropout, seed, 0, _BATCH)
+    return Batch(inputs=inputs, labels=labels, mentor=mentor, masks=masks), weights
 
 
 def _agreement(

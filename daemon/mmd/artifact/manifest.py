@@ -90,6 +90,15 @@ class OptimizerSpec(_Part, frozen=True):
         return 1 if self.momentum else 0
 
 
+class DropoutSpec(_Part, frozen=True):
+    """A Dropout of the Mentee that is trained: its mask is an input of the training graphs."""
+
+    name: str
+    """Of the input, [N, *shape]: 0 where a value is dropped, 1 / (1 - ratio) elsewhere; all 1 where nothing is."""
+    shape: tuple[int, ...]
+    ratio: float
+
+
 class TrainingDefaults(_Part, frozen=True):
     """What the maker of the set recommends for one owner's round."""
 
@@ -152,6 +161,7 @@ class Manifest(_Part, frozen=True):
     """Peak of one step at the recommended batch size, an entry an engine."""
     versions: dict[str, str]
     """The packages that built the set."""
+    dropout: tuple[DropoutSpec, ...] = ()
     checksum: str = ""
     """SHA-256 of the file with this value left empty; empty in a set from before there was one."""
 

@@ -103,6 +103,7 @@ class RoundWorkshop:
             own=len(own),
             mentor=self._mentor(plan, artifact_set, inputs),
             input_spec=artifact_set.manifest.input,
+            dropout=artifact_set.manifest.dropout,
         )
         optimizer = artifact_set.manifest.optimizer
         engine = open_engine(

@@ -23,6 +23,8 @@ class Batch:
     """[batch]; `UNLABELLED` where the owner gave none."""
     mentor: Mapping[str, Floats] | None = None
     """Cached variant only: the Mentor's outputs by their names in `mentor.onnx`, each [batch, ...]."""
+    masks: Mapping[str, Floats] | None = None
+    """Dropout's, by their names in the manifest, each [batch, ...]; without them nothing is dropped."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,12 @@ def batch_feed(manifest: Manifest, batch: Batch, weights: LossWeights, wanted: I
         **{f"beta.{index}": np.array(beta, np.float32) for index, beta in enumerate(weights.betas)},
     }
     feed |= {name: np.ascontiguousarray(value, np.float32) for name, value in (batch.mentor or {}).items()}
+    feed |= {
+        spec.name: np.ones((len(batch.inputs), *spec.shape), np.float32)
+        for spec in manifest.dropout
+        if spec.name not in (batch.masks or {})
+    }
+    feed |= {name: np.ascontiguousarray(value, np.float32) for name, value in (batch.masks or {}).items()}
     missing = [name for name in wanted if name not in feed]
     if missing:
         raise TrainingFailed(

@@ -114,8 +114,11 @@ class MicroBatches:
 
 
 def _rows(batch: Batch, rows: slice) -> Batch:
-    mentor = None if batch.mentor is None else {name: value[rows] for name, value in batch.mentor.items()}
-    return Batch(batch.inputs[rows], batch.labels[rows], mentor)
+    mentor, masks = (
+        None if group is None else {name: value[rows] for name, value in group.items()}
+        for group in (batch.mentor, batch.masks)
+    )
+    return Batch(batch.inputs[rows], batch.labels[rows], mentor, masks)
 
 
 def _labelled(batch: Batch) -> int:

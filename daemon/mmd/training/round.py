@@ -6,7 +6,7 @@ instant and resumed ends with the same bits as one left alone.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmd.artifact.load import normalise
-from mmd.artifact.manifest import InputSpec
+from mmd.artifact.manifest import DropoutSpec, InputSpec
 from mmd.errors import ArtifactRefused, StoreDamaged
 from mmd.training.batches import BatchOrder
 from mmd.training.checkpoint import Checkpoint, CheckpointFolder
+from mmd.training.dropout import dropout_masks
 from mmd.training.engine import Batch, Engine, TrainingState
 from mmd.training.losses import LossLog, loss_line
 from mmd.training.mentor_outputs import MentorOutputs
@@ -45,6 +46,7 @@ class RoundData:
     own: int
     mentor: MentorOutputs
     input_spec: InputSpec
+    dropout: tuple[DropoutSpec, ...] = ()
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         return Batch(
@@ -115,7 +117,9 @@ class _Run:
             if listener.should_stop():
                 self._save(engine)
                 return RoundEnd.STOPPED
-            if self._take_step(engine, data.batch(order.indices(self._step)), listener) and (
+            batch = data.batch(order.indices(self._step))
+            masks = dropout_masks(data.dropout, plan.seed, self._step, len(batch.inputs))
+            if self._take_step(engine, replace(batch, masks=masks), listener) and (
                 not self._is_regular() or self._save(engine)
             ):
                 continue

@@ -76,7 +76,7 @@ def _refuse_occupied(out: Path, *, force: bool) -> None:
 
 def read_pair(mentor: Path | None, mentee: Path, recipe: Recipe) -> Pair:
     """Read both networks and check them against each other and the recipe."""
-    small = read_network(mentee, "mentee")
+    small = read_network(mentee, "mentee", keep_dropout=recipe.dropout == "keep")
     small = renamed(small, reserve_names(small))
     big = read_network(mentor, "mentor") if mentor is not None else None
     _check_classes(small, recipe)

@@ -29,7 +29,7 @@ def add_constant(model: onnx.ModelProto, name: str, value: Array) -> str:
     while free in taken:
         number += 1
         free = f"{name}.{number}"
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), free))
+    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), free))
     return free
 
 

@@ -18,7 +18,7 @@ LOSS_PREFIX = "loss/"
 UPDATE_INPUTS = frozenset({"learning_rate", "weight_decay", "clip_norm", "step"})
 RESERVED = UPDATE_INPUTS | {"labels", "alpha", "gamma", "temperature", "loss", "lazy_reset_grad"}
 RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
-RESERVED_STARTS = ("beta.", "loss.", "projector.", MENTOR_PREFIX, LOSS_PREFIX)
+RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def _inputs(mentee: Network, probe_count: int) -> list[onnx.ValueInfoProto]:
         _value(mentee.input, mentee.input_shape),
         helper.make_tensor_value_info("labels", TensorProto.INT64, [BATCH]),
         *(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in scalars),
+        *(_value(dropout.name, dropout.shape) for dropout in mentee.dropouts),
     ]
 
 

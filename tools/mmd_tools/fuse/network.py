@@ -1,9 +1,10 @@
 """What must a network look like before it can be fused? `read_network` brings it there, or refuses it by name.
 
 Ensured: opset 17, weights inline, one float input [N, ...], one output of logits [N, classes], every other shape
-static, BatchNormalization folded, Dropout and Identity gone, only operators of the table.
+static, BatchNormalization folded, Identity gone, Dropout gone unless it is to be trained, only operators of the table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 import onnx
 from google.protobuf.message import DecodeError
 
+from mmd.artifact.manifest import DropoutSpec
 from mmd.errors import ArtifactRefused
 from mmd_tools.fuse import edit, rewrite, shapes
 from mmd_tools.fuse.decompose import decompose
@@ -43,13 +45,15 @@ class Network:
     """The initializers that training may move."""
     folded: dict[str, str]
     """Tensors of the file that are gone, and the tensor that stands for each."""
+    dropouts: tuple[DropoutSpec, ...] = ()
+    """Of the Dropout nodes that were kept, in their order."""
 
 
-def read_network(path: Path, role: Role) -> Network:
+def read_network(path: Path, role: Role, *, keep_dropout: bool = False) -> Network:
     """Read and prepare the network in `path`. Raises `ArtifactRefused`: one line, with the operator or tensor."""
     model = load_model(path)
     try:
-        return prepare(model, role, path.name)
+        return prepare(model, role, path.name, keep_dropout=keep_dropout)
     except rewrite.Unfit as error:
         raise ArtifactRefused(f"The {role} {path.name} cannot be fused: {error}") from error
 
@@ -74,7 +78,7 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ArtifactRefused(f"{path} is not an ONNX network: {str(error).splitlines()[0]}.") from error
 
 
-def prepare(model: onnx.ModelProto, role: Role, source: str) -> Network:
+def prepare(model: onnx.ModelProto, role: Role, source: str, *, keep_dropout: bool = False) -> Network:
     """Bring `model`, which this changes, to the form of `Network`. Raises `rewrite.Unfit`."""
     if model.functions:
         import onnx.inliner
@@ -88,7 +92,7 @@ def prepare(model: onnx.ModelProto, role: Role, source: str) -> Network:
     before = edit.all_tensors(model)
     rewrite.constants_to_initializers(model)
     rewrite.cut_trailing_softmax(model)
-    folded = rewrite.drop_identities(model)
+    folded = rewrite.drop_identities(model, keep_dropout=keep_dropout)
     shapes.make_batch_symbolic(model)
     model = shapes.settle_shapes(model)
     folded |= fold_batch_normalization(model)
@@ -144,7 +148,15 @@ def _describe(model: onnx.ModelProto, role: Role, source: str, folded: dict[str,
         shapes={name: shape for name, shape in known.items() if name != graph.input[0].name},
         weights=_weights(model),
         folded=folded,
+        dropouts=tuple(_dropouts(model, known)),
     )
+
+
+def _dropouts(model: onnx.ModelProto, known: dict[str, tuple[int, ...]]) -> Iterator[DropoutSpec]:
+    nodes = [node for node in model.graph.node if node.op_type == "Dropout"]
+    for index, node in enumerate(nodes):
+        ratio = rewrite.dropout_ratio(model, node)
+        yield DropoutSpec(name=f"dropout.{index}", shape=known[node.output[0]], ratio=ratio)
 
 
 def renamed(network: Network, new_names: dict[str, str]) -> Network:

@@ -1,8 +1,9 @@
-"""How are AveragePool and LayerNormalization trained? In a form whose gradient works in onnxruntime-training.
+"""How are AveragePool, LayerNormalization and Dropout trained? In a form whose gradient works everywhere.
 
 onnxruntime-training 1.19.2 takes the size of AveragePoolGrad's result from the graph, where the batch is not known, and
 makes an empty tensor. So the training graphs hold the same sums in other words; `mentee.onnx` keeps its AveragePool.
 LayerNormalization's gradient reads the mean and the deviation, which are outputs of the node that inference leaves out.
+Dropout is a product with a mask that is an input: every engine drops the same values, and a micro-batch its own rows.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,11 @@ class Window:
 def trained_form(mentee: Network, nodes: Nodes) -> list[onnx.NodeProto]:
     """Return the Mentee's nodes in the form that can be trained; constants go to `nodes`."""
     kept: list[onnx.NodeProto] = []
+    masks = iter(mentee.dropouts)
     for node in mentee.model.graph.node:
+        if node.op_type == "Dropout":
+            kept.append(onnx.helper.make_node("Mul", [node.input[0], next(masks).name], node.output, name=node.name))
+            continue
         if node.op_type == "LayerNormalization":
             kept.append(_with_statistics(node))
             continue

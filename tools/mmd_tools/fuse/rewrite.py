@@ -54,12 +54,14 @@ def cut_trailing_softmax(model: onnx.ModelProto) -> None:
     edit.remove_dead(model)
 
 
-def drop_identities(model: onnx.ModelProto) -> dict[str, str]:
-    """Remove Identity and Dropout; return what each removed tensor is called now."""
+def drop_identities(model: onnx.ModelProto, *, keep_dropout: bool) -> dict[str, str]:
+    """Remove Identity and, unless it is to be trained, Dropout; return what each removed tensor is called now."""
     gone: dict[str, str] = {}
     kept = []
     for node in model.graph.node:
-        if node.op_type in ("Identity", "Dropout"):
+        if node.op_type == "Dropout" and keep_dropout:
+            kept.append(_plain_dropout(model, node))
+        elif node.op_type in ("Identity", "Dropout"):
             gone[node.output[0]] = gone.get(node.input[0], node.input[0])
         else:
             kept.append(node)
@@ -67,6 +69,27 @@ def drop_identities(model: onnx.ModelProto) -> dict[str, str]:
     for old, new in gone.items():
         edit.replace_uses(model, old, new)
     return gone
+
+
+def _plain_dropout(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.NodeProto:
+    """Return the Dropout as inference has it, which passes everything, with its ratio as a constant beside it."""
+    if len(node.output) > 1 and node.output[1]:
+        raise Unfit(f"{edit.label(node)} gives out its mask {node.output[1]}; only its values can be used.")
+    ratio = dropout_ratio(model, node)
+    if not 0 <= ratio < 1:
+        raise Unfit(f"{edit.label(node)} drops a share of {ratio}; it must be from 0 to below 1.")
+    name = edit.add_constant(model, f"{node.output[0]}.ratio", np.array(ratio, np.float32))
+    return helper.make_node("Dropout", [node.input[0], name], [node.output[0]], name=node.name)
+
+
+def dropout_ratio(model: onnx.ModelProto, node: onnx.NodeProto) -> float:
+    """Return the share that a Dropout drops. Raises `Unfit` where it is computed."""
+    if len(node.input) < 2 or not node.input[1]:
+        return 0.5
+    tensor = edit.constants(model).get(node.input[1])
+    if tensor is None:
+        raise Unfit(f"{edit.label(node)} takes its ratio {node.input[1]} from the graph; it must be a constant.")
+    return float(edit.array(tensor))
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

@@ -134,6 +134,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         files=files,
         memory_estimate_bytes=memory,
         versions={"python": platform.python_version(), **_versions()},
+        dropout=mentee.dropouts,
     )
 
 
