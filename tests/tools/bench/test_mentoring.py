@@ -28,7 +28,7 @@ def _results(gains: tuple[float, ...]) -> MentoringResults:
         for row in ROWS:
             right = 50 + seed + (0 if row == INDEPENDENT else gain)
             records.append(Record("a 16th", 60, 10, seed, row, int(right), 100, 300, 1.0))
-    return MentoringResults(conditions=conditions("command", "digits", "0" * 64), records=records)
+    return MentoringResults(bench="mentoring", conditions=conditions("command", "digits", "0" * 64), records=records)
 
 
 def test_smaller_subsets_are_the_beginning_of_larger_ones_and_have_every_class_equally() -> None:

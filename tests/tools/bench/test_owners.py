@@ -197,18 +197,18 @@ def test_the_quick_form_writes_raw_values_a_table_and_a_picture(tmp_path: Path) 
     pytest.importorskip("matplotlib")
     done = CliRunner().invoke(owners_command, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0
-    results = read_raw(tmp_path / "owners.json", OwnersResults)
+    results = read_raw(tmp_path / "owners-quick.json", OwnersResults)
     assert {record.size for record in results.records} == {10, 50}
     assert results.conditions.versions["numpy"] == np.__version__
-    assert (tmp_path / "owners.png").read_bytes().startswith(b"\x89PNG")
-    table = (tmp_path / "owners.md").read_text()
+    assert (tmp_path / "owners-quick.png").read_bytes().startswith(b"\x89PNG")
+    table = (tmp_path / "owners-quick.md").read_text()
     assert "## 50 own samples" in table
     assert GATED in table
     before = table
-    (tmp_path / "owners.md").unlink()
-    redrawn = CliRunner().invoke(owners_command, ["--redraw", "--no-plot", "--out", str(tmp_path)])
+    (tmp_path / "owners-quick.md").unlink()
+    redrawn = CliRunner().invoke(owners_command, ["--quick", "--redraw", "--no-plot", "--out", str(tmp_path)])
     assert redrawn.exit_code == 0
-    assert (tmp_path / "owners.md").read_text() == before
+    assert (tmp_path / "owners-quick.md").read_text() == before
 
 
 def test_redrawing_what_was_never_run_says_what_to_do(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def mentoring_command(
 ) -> None:
     """Train fresh Mentees of three sizes on p digits a class, with and without each of the Mentor's terms.
 
-    Writes OUT/mentoring.json with every raw value, mentoring.md with the tables, mentoring.png.
+    Writes OUT/mentoring.json with every raw value, mentoring.md with the tables, mentoring.png; with --quick under
+    names of their own.
     """
     from rich.console import Console
 
@@ -44,8 +45,9 @@ def mentoring_command(
     from mmd_tools.prepare_digits import read_digits, read_test_digits, split_by_writer
     from mmd_tools.train_data import Part
 
+    name = "mentoring-quick" if quick else "mentoring"
     if redraw:
-        write_results(read_raw(out / "mentoring.json", MentoringResults), out, with_plot=with_plot)
+        write_results(read_raw(out / f"{name}.json", MentoringResults), out, with_plot=with_plot)
         return
     artifact_set = open_set(set_folder or shipped_set())
     digits = read_digits(data)
@@ -69,5 +71,5 @@ def mentoring_command(
         artifact_set.manifest.name,
         artifact_set.sha256,
     )
-    write_results(MentoringResults(conditions=where, records=records), out, with_plot=with_plot)
-    click.echo((out / "mentoring.md").read_text(encoding="utf-8"))
+    write_results(MentoringResults(bench=name, conditions=where, records=records), out, with_plot=with_plot)
+    click.echo((out / f"{name}.md").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ Doubles = NDArray[np.float64]
 class MentoringResults(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in `mentoring.json`."""
 
+    bench: str
     conditions: Conditions
     columns: tuple[str, ...] = Record.__struct_fields__
     records: list[Record]
@@ -42,10 +43,10 @@ class MentoringResults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_results(results: MentoringResults, folder: Path, *, with_plot: bool = True) -> None:
-    write_raw(folder / "mentoring.json", results, lines_of="records")
-    write_text(folder / "mentoring.md", markdown(results))
+    write_raw(folder / f"{results.bench}.json", results, lines_of="records")
+    write_text(folder / f"{results.bench}.md", markdown(results))
     if with_plot:
-        draw_mentoring(folder / "mentoring.png", results)
+        draw_mentoring(folder / f"{results.bench}.png", results)
 
 
 def markdown(results: MentoringResults) -> str:
@@ -64,7 +65,7 @@ def markdown(results: MentoringResults) -> str:
     tables = [_table(results, mentee, mentor.parameters) for mentee in results.names()]
     footer = (
         f"`{where.command}` on {where.cores} cores of {where.machine}; set {where.artifact_set} "
-        f"`{where.artifact_sha256[:12]}`; {versions}. Raw values: [mentoring.json](mentoring.json).\n"
+        f"`{where.artifact_sha256[:12]}`; {versions}. Raw values: [{results.bench}.json]({results.bench}.json).\n"
     )
     return "\n".join([introduction, *tables, footer])
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmd.artifact.load import ArtifactSet
     from mmd_tools.bench.owners_data import Group, Owner
     from mmd_tools.bench.owners_report import OwnersResults
@@ -38,22 +40,25 @@ def owners_command(
 ) -> None:
     """Let the product learn from each of many owners, and score it on digits that it never saw.
 
-    Writes OUT/owners.json with every raw value, owners.md with the tables, owners.png.
+    Writes OUT/owners.json with every raw value, owners.md with the tables, owners.png; with --search and --quick under
+    names of their own.
     """
     from mmd.artifact.load import open_set
     from mmd.artifact.shipped import shipped_set
     from mmd_tools.bench.owners_data import SIZES
     from mmd_tools.bench.owners_report import OwnersResults, write_results
-    from mmd_tools.bench.tables import read_raw
+    from mmd_tools.bench.tables import read_raw, write_raw
 
-    name = "owners-search" if search else "owners"
+    name = "owners" + ("-search" if search else "") + ("-quick" if quick else "")
     if redraw:
         write_results(read_raw(out / f"{name}.json", OwnersResults), out, with_plot=with_plot)
         return
     artifact_set = open_set(set_folder or shipped_set())
     people = _people(data, QUICK_OWNERS if quick else count, "development" if search else "report")
-    sizes = QUICK_SIZES if quick else SIZES
-    results = _run(name, artifact_set, people, seeds[:1] if quick else seeds, sizes[-2:] if search else sizes)
+    seeds, sizes = (seeds[:1], QUICK_SIZES) if quick else (seeds, SIZES[-2:] if search else SIZES)
+    for results in _run(name, artifact_set, people, seeds, sizes):
+        # After every owner: whoever stops a long run keeps what is done, and --redraw shows it.
+        write_raw(out / f"{name}.json", results, lines_of="records")
     write_results(results, out, with_plot=with_plot)
     click.echo((out / f"{name}.md").read_text(encoding="utf-8"))
 
@@ -69,7 +74,8 @@ def _people(data: Path | None, count: int, group: "Group") -> "list[Owner]":
 
 def _run(
     name: str, artifact_set: "ArtifactSet", people: "list[Owner]", seeds: tuple[int, ...], sizes: tuple[int, ...]
-) -> "OwnersResults":
+) -> "Iterator[OwnersResults]":
+    """Yield the results so far after every owner."""
     from rich.console import Console
     from rich.progress import track
 
@@ -78,20 +84,17 @@ def _run(
     from mmd_tools.bench.owners_run import LESSONS, SEARCH, OwnersBench
     from mmd_tools.bench.tables import conditions
 
-    is_search = name == "owners-search"
+    is_search = "search" in name
     bench = OwnersBench(artifact_set, lessons=SEARCH if is_search else LESSONS, tuning=MemoryTuning())
     console = Console(stderr=True)
+    given = "".join(f" --seed {seed}" for seed in seeds) + (" --search" if is_search else "")
+    command = f"mmd-tools bench owners --data DATA --owners {len(people)}{given}"
+    where = conditions(command, artifact_set.manifest.name, artifact_set.sha256)
     # Seed by seed, so that the first of them is done for everybody soon.
     jobs = [(seed, owner) for seed in seeds for owner in people]
     records: list[Record] = []
     for seed, owner in track(jobs, description="", console=console, disable=not console.is_terminal):
         records.extend(bench.records(owner, seed, sizes))
-    search = " --search" if is_search else ""
-    given = "".join(f" --seed {seed}" for seed in seeds)
-    command = f"mmd-tools bench owners --data DATA --owners {len(people)}{given}{search}"
-    return OwnersResults(
-        bench=name,
-        group="development" if is_search else "report",
-        conditions=conditions(command, artifact_set.manifest.name, artifact_set.sha256),
-        records=records,
-    )
+        yield OwnersResults(
+            bench=name, group="development" if is_search else "report", conditions=where, records=records
+        )

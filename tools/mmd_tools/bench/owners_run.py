@@ -30,7 +30,6 @@ LESSONS: dict[str, Lesson] = {
     "obedient + replay": Lesson(TrainingConfig(preset="obedient")),
     DEFAULT: Lesson(),
     "unlabelled only + replay": Lesson(has_labels=False),
-    "half held out, gate": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
 }
 """The rounds of the table; the other rows need none."""
 
@@ -53,6 +52,7 @@ def _set(**keys: object) -> Lesson:
 
 SEARCH: dict[str, Lesson] = {
     DEFAULT: Lesson(),
+    "half held out, gate": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
     "obedient": _set(preset="obedient"),
     "adamant": _set(preset="adamant"),
     "independent": _set(preset="independent"),
