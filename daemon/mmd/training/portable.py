@@ -67,7 +67,7 @@ class PortableEngine:
         session, binding = self._binding(len(batch.inputs))
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, only_what_is_asked())
         self._side = 1 - self._side
         self._steps += 1
         values = {name: float(value.numpy()) for name, value in self._loss_values.items()}

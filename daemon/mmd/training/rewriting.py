@@ -39,6 +39,12 @@ class Rewriting:
         self.nodes.append(helper.make_node(op, list(inputs), [out or name], name=name, domain=domain, **attributes))
         return out or name
 
+    def emit_many(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
+        """Append one node with several outputs."""
+        self.nodes.append(
+            helper.make_node(op, list(inputs), list(outputs), name=f"blocked/{op}_{len(self.nodes)}", **attributes)
+        )
+
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 

@@ -10,8 +10,9 @@ from mmd_tools.lowering.emitter import Emitter, attributes_of
 def relu_grad(e: Emitter, node: NodeProto) -> None:
     """y = max(x, 0): dx = dy * [y > 0]."""
     d_y, y = node.input
-    # A product with 0 or 1 takes a quarter of the time of Where; see docs/performance.md.
-    e.emit("Mul", d_y, e.cast(e.emit("Greater", y, e.constant(0.0))), to=node.output[0])
+    # min(1, 3e38 y) where y > 0: exactly 1 for every y that is not denormal. Half the time of a comparison and a cast,
+    # a tenth of that of Where; see docs/performance.md.
+    e.emit("Mul", d_y, e.emit("HardSigmoid", y, alpha=3e38, beta=0.0), to=node.output[0])
 
 
 def leaky_relu_grad(e: Emitter, node: NodeProto) -> None:

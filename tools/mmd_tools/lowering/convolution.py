@@ -43,6 +43,16 @@ class Window:
         return tuple(r - b - i for r, b, i in zip(self.reach, self.begins, self.inputs, strict=True))
 
     @property
+    def as_mark(self) -> dict[str, Any]:
+        """What a board needs to know to find its own way to the gradients."""
+        return {
+            "kernel": self.kernel,
+            "strides": self.strides,
+            "dilations": self.dilations,
+            "pads": (*self.begins, *self.ends),
+        }
+
+    @property
     def transposed(self) -> dict[str, Any]:
         """Attributes of the ConvTranspose that spreads outputs back over the inputs."""
         return {
@@ -89,6 +99,7 @@ def conv_grad(e: Emitter, node: NodeProto) -> None:
     groups = int(attributes.get("group", 1))
     d_x, d_w, d_b = (output_of(node, index) for index in range(3))
     if d_x:
+        e.mark("inputs", d_x, tensors={"x": x, "d_y": d_y, "w": w}, groups=groups, **window.as_mark)
         _input_gradient(e, d_y, w, window, groups, to=d_x)
     if d_w:
         _weight_gradient(e, d_y, x, w, window, groups, to=d_w)
@@ -140,8 +151,7 @@ def _weight_gradient(e: Emitter, d_y: str, x: str, w: str, window: Window, group
     """dW[m, c, k] = sum over n and positions o of dY[n, m, o] * X[n, c, o * stride + k * dilation - pad]."""
     channels = e.sizes(w)[1]
     is_dense = groups == 1 and set(window.strides) == {1} and channels >= _FEWEST_SHIFTED_CHANNELS
-    e.mark("weights", to, tensors={"x": x, "d_y": d_y}, groups=groups, kernel=window.kernel, strides=window.strides,
-           dilations=window.dilations, pads=(*window.begins, *window.ends))  # fmt: skip
+    e.mark("weights", to, tensors={"x": x, "d_y": d_y}, groups=groups, **window.as_mark)
     write = _weight_gradient_by_shifts if is_dense else _weight_gradient_by_columns
     write(e, d_y, x, w, window, groups, to=to)
 
