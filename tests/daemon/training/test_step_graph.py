@@ -1,0 +1,69 @@
+"""Does the step graph run everywhere: in the blocked layout where it can, as it is where it cannot?"""
+
+import numpy as np
+import pytest
+from tests.daemon.training.sets import WEIGHTS, batches, make_set
+from tests.tools.networks import NEEDS_TRAINING_BUILD
+
+from mmd.artifact.load import ArtifactSet
+from mmd.artifact.session import open_session
+from mmd.errors import ArtifactRefused
+from mmd.training import blocks, step_graph
+from mmd.training.engines import open_engine
+from mmd.training.step_graph import StepGraph
+
+pytestmark = NEEDS_TRAINING_BUILD
+
+
+@pytest.fixture(scope="module")
+def artifact_set(tmp_path_factory: pytest.TempPathFactory) -> ArtifactSet:
+    return make_set(tmp_path_factory.mktemp("step_graph"))
+
+
+def losses(artifact_set: ArtifactSet, *, size: int) -> list[float]:
+    engine = open_engine(artifact_set, name="portable")
+    return [engine.step(batch, WEIGHTS, 1e-3).total for batch in batches(artifact_set, 3, size=size)]
+
+
+def test_a_processor_without_blocks_trains_alike(artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = losses(artifact_set, size=8)
+    monkeypatch.setattr(blocks, "block_size", lambda: None)
+    assert losses(artifact_set, size=8) == pytest.approx(here, rel=1e-5)
+
+
+def test_a_runtime_that_refuses_the_blocked_graph_trains_alike(
+    artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: object, *, threads: int = 1) -> object:
+        if isinstance(model, bytes):
+            raise ArtifactRefused("onnxruntime refuses the model")
+        return open_session(model, threads=threads)  # type: ignore[arg-type]
+
+    here = losses(artifact_set, size=8)
+    monkeypatch.setattr(step_graph, "open_session", refuse)
+    assert losses(artifact_set, size=8) == pytest.approx(here, rel=1e-5)
+
+
+def test_an_unknown_operator_domain_means_no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks.block_size.cache_clear()
+    monkeypatch.setattr(blocks, "DOMAIN", "com.example.absent")
+    assert blocks.block_size() is None
+    monkeypatch.undo()
+    blocks.block_size.cache_clear()
+
+
+def test_a_batch_too_small_for_a_block_runs_the_graph_as_it_is(artifact_set: ArtifactSet) -> None:
+    graph = StepGraph(artifact_set.path(artifact_set.manifest.graphs.portable_cached), 1)
+    assert graph.session(1) is graph.session(2)
+
+
+def test_a_batch_size_always_runs_the_same_way(artifact_set: ArtifactSet) -> None:
+    sizes = [8, 16, 24, 3, 8]
+    engine = open_engine(artifact_set, name="portable")
+    given = {size: batches(artifact_set, 1, size=size)[0] for size in sizes}
+    first = engine.gradients(given[8], WEIGHTS)
+    for size in sizes:
+        engine.gradients(given[size], WEIGHTS)
+    again = engine.gradients(given[8], WEIGHTS)
+    for name, value in first[1].items():
+        np.testing.assert_array_equal(value, again[1][name])
