@@ -142,6 +142,25 @@ def transformer(net: Layers) -> str:
     return net.gemm(x, width, len(CLASSES))
 
 
+def recurrent(op: str, gates: int, **attributes: object) -> Callable[[Layers], str]:
+    """A layer in both directions over the frames, one in a single direction, the last frame's value."""
+
+    def make(net: Layers) -> str:
+        width, hidden = 8, 6
+        x = net.add("Transpose", "x", perm=[1, 0, 2])
+        for ways, fan_in in ((2, width), (1, 2 * hidden)):
+            direction = "bidirectional" if ways == 2 else "forward"
+            shapes = ((ways, gates * hidden, fan_in), (ways, gates * hidden, hidden), (ways, 2 * gates * hidden))
+            weights = [net.constant(net.rng.uniform(-0.5, 0.5, shape).astype(np.float32)) for shape in shapes]
+            x = net.add(op, x, *weights, hidden_size=hidden, direction=direction, **attributes)
+            x = net.add("Transpose", x, perm=[0, 2, 1, 3])
+            x = net.add("Reshape", x, net.constant([0, 0, ways * hidden], np.int64))
+        x = net.add("Gather", net.add("Transpose", x, perm=[1, 0, 2]), net.constant(-1, np.int64), axis=1)
+        return net.gemm(x, hidden, len(CLASSES))
+
+    return make
+
+
 @dataclass(frozen=True)
 class Family:
     make: Callable[[Layers], str]
@@ -161,6 +180,8 @@ FAMILIES = {
     "inception": Family(inception, (3, 12, 12)),
     "audio": Family(audio, (10, 24)),
     "transformer": Family(transformer, (6, 8)),
+    "lstm": Family(recurrent("LSTM", 4), (10, 8)),
+    "gru": Family(recurrent("GRU", 3, linear_before_reset=1), (10, 8)),
 }
 
 

@@ -292,6 +292,27 @@ def resizing(draw: Draw) -> Case:
     return behind_add(draw, [2, 4, 3], [layer], constants={"scales": np.array(scales, np.float32)})
 
 
+def frozen(op: str, gates: int) -> Callable[[Draw], Case]:
+    """A recurrent layer whose weights are constants, as a Mentor's are."""
+
+    def make(draw: Draw) -> Case:
+        hidden, features, steps = small(draw, 1, 3), small(draw, 1, 3), small(draw, 1, 4)
+        constants = {
+            "r": noise(draw, 1, gates * hidden, features),
+            "s": noise(draw, 1, gates * hidden, hidden),
+            "axis": np.array([0], np.int64),
+        }
+        nodes = [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2], name="turn"),
+            helper.make_node(op, ["t", "r", "s"], ["", "last"], hidden_size=hidden, name="frozen"),
+            helper.make_node("Squeeze", ["last", "axis"], ["row"], name="squeeze"),
+            node("MatMul", ["row", "w"]),
+        ]
+        return Case(nodes, {"x": noise(draw, batch(draw), steps, features)}, {"w": noise(draw, hidden, 2)}, constants)
+
+    return make
+
+
 CASES: dict[str, Callable[[Draw], Case]] = {
     "attention": attention,
     "average_pool": average_pool,
@@ -305,6 +326,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "depthwise": depthwise,
     "division": division,
     "fast_gelu": microsoft("FastGelu"),
+    "frozen_gru": frozen("GRU", 3),
+    "frozen_lstm": frozen("LSTM", 4),
     "gathering": gathering,
     "gathering_elements": gathering_elements,
     "gathering_tuples": gathering_tuples,

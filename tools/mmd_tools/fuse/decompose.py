@@ -7,13 +7,14 @@ import onnx
 from onnx import helper
 
 from mmd_tools.fuse import edit
+from mmd_tools.fuse.recurrent import GATES, unroll
 
 
-def decompose(model: onnx.ModelProto) -> None:
-    """Rewrite the operators of the DECOMPOSITIONS table into others that have gradients."""
+def decompose(model: onnx.ModelProto, *, is_trained: bool) -> None:
+    """Rewrite the operators of the DECOMPOSITIONS table into others that have gradients, and unroll what is trained."""
     kept: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        rule = DECOMPOSITIONS.get(node.op_type)
+        rule = unroll if is_trained and node.op_type in GATES else DECOMPOSITIONS.get(node.op_type)
         kept.extend(rule(model, node) if rule else [node])
     edit.replace_nodes(model, kept)
 

@@ -96,7 +96,7 @@ def prepare(model: onnx.ModelProto, role: Role, source: str, *, keep_dropout: bo
     shapes.make_batch_symbolic(model)
     model = shapes.settle_shapes(model)
     folded |= fold_batch_normalization(model)
-    decompose(model)
+    decompose(model, is_trained=role == "mentee")
     edit.remove_dead(model)
     rewrite.name_nodes(model)
     model = shapes.infer(model)

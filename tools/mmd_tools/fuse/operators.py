@@ -13,14 +13,14 @@ TRAINABLE = _words(
 )
 
 # Removed or rewritten into the operators above before anything else looks at the network.
-REWRITTEN = _words("BatchNormalization Constant Dropout Gelu GlobalMaxPool HardSigmoid HardSwish Identity")
+REWRITTEN = _words("BatchNormalization Constant Dropout GRU Gelu GlobalMaxPool HardSigmoid HardSwish Identity LSTM RNN")
 
 # Integer work on shapes: it carries no gradient and disappears when the shapes turn out to be static.
-SHAPE_WORK = _words("Cast ConstantOfShape Equal Gather Range Shape Where")
+SHAPE_WORK = _words("Cast ConstantOfShape Equal Expand Gather Range Shape Where")
 
 # The Mentor only looks, so anything the stock runtime computes the same way every time will do.
 FROZEN_ONLY = _words(
-    """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Expand Floor GatherElements GatherND
+    """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Elu Floor GatherElements GatherND
     InstanceNormalization LRN LpNormalization LpPool Max Mean Min Mish Mod PRelu QLinearConv
     QLinearMatMul QuantizeLinear Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin Resize Selu Sign Softplus Softsign
     SpaceToDepth Sum Tile Upsample"""

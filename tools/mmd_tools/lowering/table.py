@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 from onnx import NodeProto
 
-from mmd_tools.lowering import activations, arithmetic, convolution, layout, losses, normalisation, pooling, resizing
+from mmd_tools.lowering import (
+    activations,
+    arithmetic,
+    convolution,
+    layout,
+    losses,
+    normalisation,
+    pooling,
+    recurrent,
+    resizing,
+)
 from mmd_tools.lowering.emitter import Emitter
 
 Rule = Callable[[Emitter, NodeProto], None]
@@ -25,8 +35,10 @@ RULES: dict[str, Rule] = {
     "GatherElementsGrad": layout.gather_elements_grad,
     "GatherGrad": layout.gather_grad,
     "GatherNDGrad": layout.gather_nd_grad,
+    "GRUTraining": recurrent.gru_training,
     "Gelu": activations.gelu,
     "GeluGrad": activations.gelu_grad,
+    "LSTMTraining": recurrent.lstm_training,
     "LayerNormalizationGrad": normalisation.layer_norm_grad,
     "LeakyReluGrad": activations.leaky_relu_grad,
     "LogSoftmaxGrad_13": activations.log_softmax_grad,
