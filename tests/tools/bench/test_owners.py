@@ -17,7 +17,7 @@ from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
 from mmd_tools.bench.owners_report import OwnersResults
 from mmd_tools.bench.owners_rounds import Lesson, teach
 from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SEARCH, SHIPPED, OwnersBench, Record
-from mmd_tools.bench.owners_summary import bootstrap, by_owner, hard_to_read, summarise
+from mmd_tools.bench.owners_summary import bootstrap, by_owner, difference, hard_to_read, summarise
 from mmd_tools.bench.tables import read_raw
 from mmd_tools.presets import PRESETS
 from mmd_tools.train_data import Part
@@ -183,6 +183,15 @@ def test_two_seeds_of_one_owner_count_as_one_owner() -> None:
     assert by_owner(["a", "b", "a"], np.array([1.0, 5.0, 3.0])).tolist() == [2.0, 5.0]
 
 
+def test_two_rows_are_compared_owner_by_owner() -> None:
+    records = [_record("a", "one", wins=4), _record("b", "one", wins=2), _record("a", "two"), _record("b", "two")]
+    gap = difference(records, "one", "two", 10)
+    assert gap is not None
+    assert (gap.value, gap.low, gap.high) == (3.0, 2.0, 4.0)
+    assert difference(records, "one", "three", 10) is None
+    assert difference(records[:-1], "one", "two", 10) is None
+
+
 def test_the_interval_of_equal_values_is_a_point() -> None:
     mean = bootstrap(np.full(5, 3.0))
     assert (mean.value, mean.low, mean.high) == (3.0, 3.0, 3.0)
@@ -203,6 +212,7 @@ def test_the_quick_form_writes_raw_values_a_table_and_a_picture(tmp_path: Path) 
     assert (tmp_path / "owners-quick.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "owners-quick.md").read_text()
     assert "## 50 own samples" in table
+    assert "hints: mentored + replay" in table
     assert GATED in table
     before = table
     (tmp_path / "owners-quick.md").unlink()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MENTOR, SHIPPED, Record
-from mmd_tools.bench.owners_summary import Mean, RowSummary, summarise
+from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MEMORY_ON_DEFAULT, MENTOR, SHIPPED, Record
+from mmd_tools.bench.owners_summary import Mean, RowSummary, difference, summarise
 from mmd_tools.bench.plots import Line, Panel, draw
 from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_text
 
@@ -20,8 +20,26 @@ HEADER = (
     "beyond noise",
     "anchor, points (worst)",
     "CPU s",
+    "let through",
 )
-DRAWN = ("labels only", "labels + replay", DEFAULT, GATED, MEMORY, "unlabelled only + replay", MENTOR)
+QUESTIONS = (
+    ("replay: labels + replay, less labels only", "labels + replay", "labels only"),
+    ("Mentor: mentored + replay, less labels + replay", DEFAULT, "labels + replay"),
+    ("hints: mentored + replay, less the same without hints", DEFAULT, "mentored without hints + replay"),
+    ("obedient, less the default schedule", "obedient + replay", DEFAULT),
+    ("k-NN memory, less mentored + replay", MEMORY, DEFAULT),
+    ("k-NN memory on the mentored Mentee, less mentored + replay", MEMORY_ON_DEFAULT, DEFAULT),
+)
+DRAWN = (
+    "labels only",
+    "labels + replay",
+    DEFAULT,
+    GATED,
+    MEMORY,
+    MEMORY_ON_DEFAULT,
+    "unlabelled only + replay",
+    MENTOR,
+)
 
 
 class OwnersResults(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +69,7 @@ def markdown(results: OwnersResults, summaries: Sequence[RowSummary]) -> str:
         f"# What {first.owners} owners gain\n",
         _explanation(results, first),
         *(_section(size, summaries) for size in dict.fromkeys(one.size for one in summaries)),
+        _head_to_head(results),
         f"`{where.command}` on {where.cores} cores of {where.machine}; set {where.artifact_set} "
         f"`{where.artifact_sha256[:12]}`; {versions}. Raw values: [{results.bench}.json]({results.bench}.json).\n",
     ]
@@ -66,16 +85,29 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
         "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
-        "set, the mean and the worst of the pairs. Intervals: bootstrap over owners.\n"
+        "set, the mean and the worst of the pairs. *Let through*: candidates that the gate promoted; the rows *gate at* "
+        "put the candidate of *mentored + replay* before a gate with other settings. Intervals: bootstrap over owners.\n"
     )
 
 
 def _section(size: int, summaries: Sequence[RowSummary]) -> str:
     chosen = [one for one in summaries if one.size == size]
-    let_through = "".join(
-        f"{one.row}: {one.promoted} of {one.pairs} candidates let through.\n\n" for one in chosen if one.is_gated
-    )
-    return f"## {size} own samples\n\n{markdown_table(HEADER, [_line(one) for one in chosen])}\n{let_through}"
+    return f"## {size} own samples\n\n{markdown_table(HEADER, [_line(one) for one in chosen])}"
+
+
+def _head_to_head(results: OwnersResults) -> str:
+    """Return the table of what one thing changes when all others stay; empty when its rows were not run."""
+    sizes = list(dict.fromkeys(one.size for one in results.records))
+    rows = []
+    for question, row, other in QUESTIONS:
+        means = [difference(results.records, row, other, size) for size in sizes]
+        known = [mean for mean in means if mean is not None]
+        if len(known) == len(sizes):
+            rows.append((question, *(_interval(mean, signed=True) for mean in known)))
+    if not rows:
+        return ""
+    table = markdown_table(("own samples", *map(str, sizes)), rows)
+    return f"## One against the other\n\nPaired difference of accuracy in points, with its 95 % interval.\n\n{table}"
 
 
 def _line(one: RowSummary) -> tuple[str, ...]:
@@ -90,6 +122,7 @@ def _line(one: RowSummary) -> tuple[str, ...]:
         f"{one.worse_beyond_noise}" if changes else "",
         f"{one.anchor_change:+.2f} ({one.anchor_worst:+.2f})" if changes else "",
         f"{one.cpu_seconds:.2f}" if one.cpu_seconds else "",
+        f"{one.promoted} of {one.pairs}" if one.is_gated else "",
     )
 
 

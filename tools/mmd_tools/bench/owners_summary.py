@@ -95,6 +95,20 @@ def _summary(members: Sequence[Record], shipped: Sequence[Record]) -> RowSummary
     )
 
 
+def difference(records: Sequence[Record], row: str, other: str, size: int) -> Mean | None:
+    """Return the mean of accuracy in `row` less that in `other`, paired, in points; `None` when one was not run."""
+    found = {
+        name: {
+            (one.owner, one.seed): 100 * one.right / one.total for one in records if (one.row, one.size) == (name, size)
+        }
+        for name in (row, other)
+    }
+    if not found[row] or found[row].keys() != found[other].keys():
+        return None
+    gaps = np.array([accuracy - found[other][pair] for pair, accuracy in found[row].items()])
+    return bootstrap(by_owner([owner for owner, _ in found[row]], gaps))
+
+
 def hard_to_read(members: Sequence[Record]) -> NDArray[np.bool_]:
     """Return who is in the worst quartile of his seed."""
     score = np.array([one.shipped_right_of_own / one.own for one in members])
