@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="See a small network learn one real person's handwriting.")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),

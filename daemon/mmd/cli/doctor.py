@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmd.supervisor.doctor import Finding, Patient
 
 
-@click.command()
+@click.command(short_help="Look for what keeps training from working.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_session
 def doctor(session: Session, as_json: bool) -> int:

@@ -22,7 +22,7 @@ REPEATS_NAMED = 10
 PROGRESS_FROM_FILES = 100
 
 
-@click.command()
+@click.command(short_help="Store PNG, JPEG, .npy or .npz samples.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--label", metavar="L", help="The label of everything named; takes the place of folder names.")
 @click.option("--inbox", is_flag=True, help="Take in what lies in the state folder's inbox, and empty it.")

@@ -18,7 +18,7 @@ FOLDER_MODE = 0o750
 """The owner's samples lie in there: nobody else looks in."""
 
 
-@click.command()
+@click.command(short_help="Make the state folder out of an artifact set.")
 @click.option(
     "--set",
     "set_folder",
@@ -40,8 +40,10 @@ def init(session: Session, set_folder: Path | None, force: bool) -> None:
     _make_root(state)
     installed = _installed_sha256(state)
     if installed == source.sha256:
+        was_whole = _is_whole(state)
         _finish(session, source)
-        print(f"{state.root} is initialised with {source.manifest.name} already.")
+        repaired = "" if was_whole else " Its artifact set was damaged and is repaired."
+        print(f"{state.root} is initialised with {source.manifest.name} already.{repaired}")
         return
     if installed is not None and not force:
         raise UsageError(

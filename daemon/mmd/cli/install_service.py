@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command("install-service")
+@click.command("install-service", short_help="Install the systemd unit, its user and folders.")
 @click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),

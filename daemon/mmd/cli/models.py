@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mmd.promotion.models import ModelEntry
 
 
-@click.command()
+@click.command(short_help="List the models and what each scored.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @pass_session
 def models(session: Session, as_json: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmd.serving.predictor import Prediction, Predictor
 
 
-@click.command()
+@click.command(short_help="Name what the serving model sees.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_session

@@ -7,7 +7,7 @@ import click
 from mmd.cli.main import Session, pass_session
 
 
-@click.command()
+@click.command(short_help="Write a page of losses, confusions and timeline.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -5,7 +5,7 @@ import click
 from mmd.cli.main import Session, pass_session
 
 
-@click.command()
+@click.command(short_help="Serve an earlier model again.")
 @click.argument("generation", type=click.IntRange(min=0), required=False)
 @pass_session
 def rollback(session: Session, generation: int | None) -> None:

@@ -9,7 +9,7 @@ import click
 from mmd.cli.main import Session, pass_session
 
 
-@click.command()
+@click.command(short_help="Be the daemon: train whenever conditions allow.")
 @click.option(
     "--foreground", is_flag=True, help="Stay in the foreground; there is no other way, systemd does the rest."
 )

@@ -16,7 +16,7 @@ WATCH_SECONDS = 1.0
 _MIB = 1024 * 1024
 
 
-@click.command()
+@click.command(short_help="Show state, reasons, samples, round and model.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
 @pass_session

@@ -25,7 +25,7 @@ _ASK_SECONDS = 1.0
 _LEAVE_SECONDS = 30.0
 
 
-@click.command()
+@click.command(short_help="Run a round of training now, or finish the open one.")
 @click.option("--force", is_flag=True, help="Whatever the policy says: on battery, in use, with few samples.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as a JSON object.")
 @pass_session

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@click.command()
+@click.command(short_help="Name every reason against training now.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--since", "period", metavar="PERIOD", help="Look back instead: 90m, 24h, 7d.")
 @pass_session

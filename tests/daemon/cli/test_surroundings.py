@@ -40,3 +40,8 @@ def test_an_output_that_is_not_utf_8_is_no_error(tmp_path: Path) -> None:
     for arguments in (["ingest", tmp_path / "in"], ["ingest", tmp_path / "in"], ["samples"], ["status"]):
         ran = run_mmd(*arguments, state=state, env=env)
         assert (ran.code, ran.err) == (0, "")
+
+
+def test_the_list_of_commands_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in call_mmd("--help").out.split("Commands:")[1]
