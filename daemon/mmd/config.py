@@ -113,6 +113,38 @@ class DiskFree(_Section, frozen=True):
     dwell_seconds: NonNegative = 30.0
 
 
+class CpuUsedByOthers(_Section, frozen=True):
+    """`[conditions.cpu_used_by_others]`: of all processors together, the daemon's own work left out."""
+
+    start_percent: NonNegative = 30.0
+    stop_percent: NonNegative = 60.0
+    dwell_seconds: NonNegative = 30.0
+
+
+class CpuPressure(_Section, frozen=True):
+    """`[conditions.cpu_pressure]`: the share of time in which somebody waited for a processor."""
+
+    start_percent: NonNegative = 40.0
+    stop_percent: NonNegative = 80.0
+    dwell_seconds: NonNegative = 30.0
+
+
+class MemoryPressure(_Section, frozen=True):
+    """`[conditions.memory_pressure]`: the share of time in which somebody waited for memory."""
+
+    start_percent: NonNegative = 5.0
+    stop_percent: NonNegative = 20.0
+    dwell_seconds: NonNegative = 30.0
+
+
+class IoPressure(_Section, frozen=True):
+    """`[conditions.io_pressure]`: the share of time in which somebody waited for a disk."""
+
+    start_percent: NonNegative = 30.0
+    stop_percent: NonNegative = 70.0
+    dwell_seconds: NonNegative = 30.0
+
+
 class ConditionsConfig(_Section, frozen=True):
     """`[conditions]`: start level, stop level and dwell of each condition."""
 
@@ -122,6 +154,14 @@ class ConditionsConfig(_Section, frozen=True):
     soc_temperature: SocTemperature = SocTemperature()
     memory_available: MemoryAvailable = MemoryAvailable()
     disk_free: DiskFree = DiskFree()
+    cpu_used_by_others: CpuUsedByOthers = CpuUsedByOthers()
+    cpu_pressure: CpuPressure = CpuPressure()
+    memory_pressure: MemoryPressure = MemoryPressure()
+    io_pressure: IoPressure = IoPressure()
+
+
+HIGH_IS_BAD = frozenset({"soc_temperature", "cpu_used_by_others", "cpu_pressure", "memory_pressure", "io_pressure"})
+"""Conditions whose stop level lies above the start level."""
 
 
 class DaemonConfig(_Section, frozen=True):
@@ -158,18 +198,15 @@ def load_config(path: Path | None) -> Config:
 
 
 def _refuse_contradictions(config: Config, path: Path) -> None:
-    limits = config.conditions
-    pairs = [
-        ("battery_charge", limits.battery_charge.stop_percent, limits.battery_charge.start_percent, "_percent"),
-        ("memory_available", limits.memory_available.stop_mib, limits.memory_available.start_mib, "_mib"),
-        ("disk_free", limits.disk_free.stop_mib, limits.disk_free.start_mib, "_mib"),
-        ("user_idle", limits.user_idle.stop_seconds, limits.user_idle.start_seconds, "_seconds"),
-        ("soc_temperature", limits.soc_temperature.start_celsius, limits.soc_temperature.stop_celsius, "_celsius"),
-    ]
-    for name, lower, upper, unit in pairs:
-        if lower > upper:
-            low, high = ("start", "stop") if name == "soc_temperature" else ("stop", "start")
-            raise UsageError(
-                f"The configuration {path} contradicts itself: conditions.{name}.{low}{unit} = {lower:g} "
-                f"is above {high}{unit} = {upper:g}; swap them."
-            )
+    """Hold start level and stop level of each condition the right way round."""
+    for name in ConditionsConfig.__struct_fields__:
+        section = getattr(config.conditions, name)
+        units = [field.removeprefix("start") for field in section.__struct_fields__ if field.startswith("start_")]
+        for unit in units:
+            low, high = ("start", "stop") if name in HIGH_IS_BAD else ("stop", "start")
+            lower, upper = getattr(section, low + unit), getattr(section, high + unit)
+            if lower > upper:
+                raise UsageError(
+                    f"The configuration {path} contradicts itself: conditions.{name}.{low}{unit} = {lower:g} "
+                    f"is above {high}{unit} = {upper:g}; swap them."
+                )

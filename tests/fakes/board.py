@@ -24,6 +24,8 @@ class Board:
             self.battery("battery", status="Charging", capacity=90)
             self.zone(0, 45_000, kind="cpu-thermal")
             self.memory(available_mib=2048)
+            self.pressure("cpu", "1.50").pressure("memory", "0.00").pressure("io", "0.00")
+            self.processors(work=1000, idle=100_000)
             self.terminal("tty1", idle_seconds=HOUR)
             self.interrupts({"i8042": 100})
 
@@ -71,6 +73,24 @@ class Board:
         self.write(f"{folder}/memory.max", str(limit))
         self.write(f"{folder}/memory.current", str(usage))
         return self.write(f"{folder}/memory.stat", f"anon 1\ninactive_file {inactive_file}\nshmem 0")
+
+    def pressure(self, resource: str, percent: object) -> "Board":
+        """The share of the last ten seconds in which a task waited for `cpu`, `memory` or `io`."""
+        averages = f"avg10={percent} avg60=1.00 avg300=0.50 total=123456"
+        return self.write(
+            f"proc/pressure/{resource}", f"some {averages}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1"
+        )
+
+    def processors(self, *, work: int, idle: int) -> "Board":
+        """What all processors together did since the board started, in clock ticks."""
+        return self.write(
+            "proc/stat", f"cpu  {work} 0 0 {idle} 0 0 0 0 0 0\ncpu0 {work} 0 0 {idle} 0 0 0 0 0 0\nintr 1"
+        )
+
+    def process(self, pid: int, *, ticks: int, children_ticks: int = 0, name: str = "mmd") -> "Board":
+        """What one process used, and its children that ended."""
+        fields = ["S", *["1"] * 10, str(ticks), "0", str(children_ticks), "0", *["0"] * 35]
+        return self.write(f"proc/{pid}/stat", f"{pid} ({name}) {' '.join(fields)}")
 
     def terminal(self, name: str, *, idle_seconds: float) -> "Board":
         """A terminal that was used so many seconds ago."""

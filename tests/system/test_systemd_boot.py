@@ -104,6 +104,20 @@ def test_the_doctor_finds_no_problem(service: Machine) -> None:
     assert "service_not_installed" not in [finding["code"] for finding in found["findings"]]
 
 
+def test_the_sandbox_lets_the_daemon_feel_the_board(service: Machine) -> None:
+    """Pressure only where this kernel tells it."""
+    wanted = {"memory_available", "disk_free", "cpu_used_by_others"}
+    if service.run("cat", "/proc/pressure/cpu").code == 0:
+        wanted |= {"cpu_pressure", "memory_pressure", "io_pressure"}
+
+    def felt() -> set[str]:
+        conditions = status(service)["conditions"]
+        assert [problem for each in conditions.values() for problem in each["problems"]] == []
+        return {name for name, condition in conditions.items() if condition["value"] is not None}
+
+    eventually(lambda: wanted <= felt())
+
+
 def test_members_of_the_group_may_ask_and_others_may_not(service: Machine) -> None:
     ask = [MMD, "--state-dir", "/var/lib/mmd", "status", "--json"]
     member = service.check("setpriv", "--reuid=nobody", "--regid=mmd", "--clear-groups", *ask)

@@ -65,7 +65,8 @@ def view(status: Json) -> "RenderableType":
     daemon = status["daemon"]
     if daemon is not None:
         facts.append(f"[bold]daemon [/] pid {daemon['pid']}, {daemon['rss_bytes'] / _MIB:.0f} MiB resident")
-    return Group(*lines, _conditions_table(status), *(fact for fact in facts if fact))
+    # The table last: it is what a small terminal may cut off.
+    return Group(*lines, *(fact for fact in facts if fact), _conditions_table(status))
 
 
 def _mode_words(status: Json) -> str:
@@ -77,8 +78,9 @@ def _conditions_table(status: Json) -> "RenderableType":
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("", "condition", "now", "starts at", "stops at", "from"):
-        table.add_column(column)
+    for column, width in {"": 1, "condition": 18, "now": 9, "starts at": 10, "stops at": 9}.items():
+        table.add_column(column, no_wrap=True, min_width=width)
+    table.add_column("from", no_wrap=True, ratio=1)
     for name, condition in status["conditions"].items():
         mark = (
             "[green]✓[/]" if condition["meets_start"] else ("[yellow]~[/]" if condition["meets_stop"] else "[red]✗[/]")

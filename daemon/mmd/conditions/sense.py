@@ -1,17 +1,23 @@
 """How is the board right now? Every condition, read once, under one root."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmd.conditions import (
     battery_charge,
+    cpu_pressure,
+    cpu_used_by_others,
     disk_free,
     external_power,
+    io_pressure,
     memory_available,
+    memory_pressure,
     soc_temperature,
     user_idle,
 )
+from mmd.conditions.cpu_used_by_others import ProcessorTimes
 from mmd.conditions.reading import Instant, Reading
 from mmd.conditions.user_idle import InputActivity
 
@@ -27,6 +33,10 @@ class Conditions:
     soc_temperature: Reading[float]
     memory_available: Reading[float]
     disk_free: Reading[float]
+    cpu_used_by_others: Reading[float]
+    cpu_pressure: Reading[float]
+    memory_pressure: Reading[float]
+    io_pressure: Reading[float]
 
     def reading(self, name: str) -> Reading[Any]:
         """Return one condition by its name in the configuration."""
@@ -36,6 +46,14 @@ class Conditions:
     def problems(self) -> tuple[str, ...]:
         """Return everything that could not be believed, each thing once."""
         return tuple(dict.fromkeys(problem for name in CONDITIONS for problem in self.reading(name).problems))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the next look must know of this one: conditions that are differences."""
+
+    activity: InputActivity | None = None
+    processor: ProcessorTimes | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +97,39 @@ CONDITIONS: dict[str, ConditionKind] = {
         source="free space on the file system of the state folder",
         without="nothing readable: no limit",
     ),
+    "cpu_used_by_others": ConditionKind(
+        unit="%",
+        source="`/proc/stat`, less what the daemon and its trainer used; of all processors together",
+        without="nothing readable: no limit",
+    ),
+    "cpu_pressure": ConditionKind(
+        unit="%",
+        source="`some avg10` of `/proc/pressure/cpu`",
+        without="a kernel that tells no pressure: no limit",
+    ),
+    "memory_pressure": ConditionKind(
+        unit="%",
+        source="`some avg10` of `/proc/pressure/memory`",
+        without="a kernel that tells no pressure: no limit",
+    ),
+    "io_pressure": ConditionKind(
+        unit="%",
+        source="`some avg10` of `/proc/pressure/io`",
+        without="a kernel that tells no pressure: no limit",
+    ),
 }
 
 
 def sense(
-    root: Path, state_folder: Path, *, now: Instant, activity: InputActivity | None = None
-) -> tuple[Conditions, InputActivity | None]:
-    """Read every condition under `root`; hand the second result back to the next call. Never raises on bad files."""
-    idle, activity = user_idle.read(root, now, activity)
+    root: Path, state_folder: Path, *, now: Instant, before: Seen | None = None, own_processes: Sequence[int] = ()
+) -> tuple[Conditions, Seen]:
+    """Read every condition under `root`; hand the second result back to the next call. Never raises on bad files.
+
+    `own_processes` are the daemon's own: what they use is not used by others.
+    """
+    before = before or Seen()
+    idle, activity = user_idle.read(root, now, before.activity)
+    others, processor = cpu_used_by_others.read(root, now, before.processor, own_processes)
     conditions = Conditions(
         at=now,
         external_power=external_power.read(root),
@@ -95,5 +138,9 @@ def sense(
         soc_temperature=soc_temperature.read(root),
         memory_available=memory_available.read(root),
         disk_free=disk_free.read(state_folder),
+        cpu_used_by_others=others,
+        cpu_pressure=cpu_pressure.read(root),
+        memory_pressure=memory_pressure.read(root),
+        io_pressure=io_pressure.read(root),
     )
-    return conditions, activity
+    return conditions, Seen(activity, processor)

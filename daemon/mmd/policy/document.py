@@ -39,6 +39,11 @@ supplies that are offline means no.
 Somebody uses the board when a terminal was typed on or the interrupt count of a keyboard, mouse, touch panel or button
 moved. A board that has neither is headless and counts as idle; set `required = false` to train while it is used.
 
+What other programs use of the processors is a mean over about five seconds; the daemon's own tree is left out of it, so
+training never stops for its own sake. Pressure is the kernel's (`/proc/pressure`): the share of the last ten seconds in
+which at least one program stood still for want of a processor, memory or a disk. The trainer may be that program:
+it runs only when nobody else wants the processor, so beside others that keep all of them busy it waits, and yields.
+
 All files are read under `daemon.sys_root`, which is `/`.
 
 ## Reasons

@@ -110,6 +110,33 @@ def disk_free(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     )
 
 
+def cpu_used_by_others(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.cpu_used_by_others
+    return _at_most(
+        reading,
+        own.start_percent,
+        own.stop_percent,
+        own.dwell_seconds,
+        message="Other programs use {value} of the processors.",
+        clears_when="other programs use {start} of the processors or less",
+    )
+
+
+def cpu_pressure(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.cpu_pressure
+    return _pressure(reading, own.start_percent, own.stop_percent, own.dwell_seconds, "a processor")
+
+
+def memory_pressure(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.memory_pressure
+    return _pressure(reading, own.start_percent, own.stop_percent, own.dwell_seconds, "memory")
+
+
+def io_pressure(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.io_pressure
+    return _pressure(reading, own.start_percent, own.stop_percent, own.dwell_seconds, "a disk")
+
+
 LEVELS: dict[str, tuple[Code, Callable[[Reading[Any], ConditionsConfig], Standing]]] = {
     "external_power": (Code.ON_BATTERY, external_power),
     "battery_charge": (Code.BATTERY_LOW, battery_charge),
@@ -117,6 +144,10 @@ LEVELS: dict[str, tuple[Code, Callable[[Reading[Any], ConditionsConfig], Standin
     "soc_temperature": (Code.SOC_HOT, soc_temperature),
     "memory_available": (Code.MEMORY_LOW, memory_available),
     "disk_free": (Code.DISK_LOW, disk_free),
+    "cpu_used_by_others": (Code.CPU_BUSY, cpu_used_by_others),
+    "cpu_pressure": (Code.CPU_PRESSURE, cpu_pressure),
+    "memory_pressure": (Code.MEMORY_PRESSURE, memory_pressure),
+    "io_pressure": (Code.IO_PRESSURE, io_pressure),
 }
 
 
@@ -145,6 +176,34 @@ def _at_least(
         clears_when=clears_when.format_map(words),
         start=f">= {start:g}{unit}",
         stop=f"< {stop:g}{unit}",
+    )
+
+
+def _pressure(reading: Reading[float], start: float, stop: float, dwell_seconds: float, resource: str) -> Standing:
+    return _at_most(
+        reading,
+        start,
+        stop,
+        dwell_seconds,
+        message=f"Programs waited for {resource} in {{value}} of the last 10 s.",
+        clears_when=f"programs wait for {resource} in {{start}} of the time or less",
+    )
+
+
+def _at_most(
+    reading: Reading[float], start: float, stop: float, dwell_seconds: float, *, message: str, clears_when: str
+) -> Standing:
+    """A condition in percent that must not be high."""
+    value = reading.value
+    words = {"value": f"{_number(value)} %", "start": f"{start:g} %"}
+    return Standing(
+        meets_start=value is None or value <= start,
+        meets_stop=value is None or value <= stop,
+        dwell_seconds=dwell_seconds,
+        message=message.format_map(words),
+        clears_when=clears_when.format_map(words),
+        start=f"<= {start:g} %",
+        stop=f"> {stop:g} %",
     )
 
 

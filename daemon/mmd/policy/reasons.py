@@ -13,6 +13,10 @@ class Code(StrEnum):
     SOC_HOT = "soc_hot"
     MEMORY_LOW = "memory_low"
     DISK_LOW = "disk_low"
+    CPU_BUSY = "cpu_busy"
+    CPU_PRESSURE = "cpu_pressure"
+    MEMORY_PRESSURE = "memory_pressure"
+    IO_PRESSURE = "io_pressure"
     HELD_BY_USER = "held_by_user"
     TRAINER_FAILED = "trainer_failed"
     COOLDOWN = "cooldown"
@@ -50,6 +54,10 @@ REASONS: dict[Code, ReasonKind] = {
     Code.SOC_HOT: ReasonKind(Kind.RESOURCE, "the hottest thermal zone is too hot", "soc_temperature"),
     Code.MEMORY_LOW: ReasonKind(Kind.RESOURCE, "too little memory is available", "memory_available"),
     Code.DISK_LOW: ReasonKind(Kind.RESOURCE, "too little disk space is free", "disk_free"),
+    Code.CPU_BUSY: ReasonKind(Kind.RESOURCE, "other programs use the processors", "cpu_used_by_others"),
+    Code.CPU_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for a processor", "cpu_pressure"),
+    Code.MEMORY_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for memory", "memory_pressure"),
+    Code.IO_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for a disk", "io_pressure"),
     Code.HELD_BY_USER: ReasonKind(Kind.USER, "the owner holds training with `mmd pause`"),
     Code.TRAINER_FAILED: ReasonKind(Kind.PACE, "the trainer failed and is tried again after a while"),
     Code.COOLDOWN: ReasonKind(Kind.PACE, "the last round ended a moment ago (`daemon.cooldown_seconds`)"),

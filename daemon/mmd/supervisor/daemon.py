@@ -11,7 +11,7 @@ from typing import Any
 
 from mmd.conditions import Conditions, Instant, sense
 from mmd.conditions.reading import system_clock
-from mmd.conditions.user_idle import InputActivity
+from mmd.conditions.sense import Seen
 from mmd.config import Config
 from mmd.durable import make_folder
 from mmd.errors import MmdError
@@ -70,7 +70,7 @@ class Daemon:
         self.mode = Mode.AUTO
         self._forced_after: float | None = None
         self._tracker = Tracker()
-        self._activity: InputActivity | None = None
+        self._seen: Seen | None = None
         self.reasons: list[Reason] = []
         self._problems: tuple[str, ...] = ()
         self._logged: tuple[Any, ...] = ()
@@ -122,8 +122,12 @@ class Daemon:
         """Look at the board once, decide, and act."""
         now = self._clock()
         config = self.config
-        conditions, self._activity = sense(
-            Path(config.daemon.sys_root), self.state_dir.root, now=now, activity=self._activity
+        conditions, self._seen = sense(
+            Path(config.daemon.sys_root),
+            self.state_dir.root,
+            now=now,
+            before=self._seen,
+            own_processes=self._own_processes(),
         )
         self._tracker = look(self._tracker, conditions, config.conditions)
         for _ in range(_MOST_CHANGES_PER_LOOK):
@@ -138,6 +142,14 @@ class Daemon:
         self._notifier.alive()
         self._next_look = now.monotonic + self._poll_seconds()
         return conditions
+
+    def _own_processes(self) -> list[int]:
+        """Return this process and its children that live; those that ended are counted with this one."""
+        trainer = self.runner.trainer
+        children = [trainer.pid] if trainer is not None else []
+        if self._inbox is not None and self._inbox.pid is not None:
+            children.append(self._inbox.pid)
+        return [os.getpid(), *children]
 
     def _decide(self, conditions: Conditions, now: Instant) -> None:
         if self.mode is Mode.FORCED and self._is_forced_round_over():

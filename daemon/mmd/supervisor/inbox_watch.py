@@ -34,6 +34,11 @@ class Inbox:
         """Becomes readable when files have settled, for a selector."""
         return self._wake_read
 
+    @property
+    def pid(self) -> int | None:
+        """Of the pass that runs; `None` when none does."""
+        return None if self._child is None else self._child.pid
+
     def _settled(self) -> None:
         """Called from the watching thread."""
         try:

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -200,7 +201,8 @@ def test_watching_shows_the_status_until_ctrl_c(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)
     os.close(terminal)
     shown = b""
-    while b"run `mmd init`" not in shown:
+    deadline = time.monotonic() + 30
+    while b"run `mmd init`" not in shown and time.monotonic() < deadline:
         shown += os.read(controller, 4096)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)

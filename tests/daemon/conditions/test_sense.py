@@ -21,6 +21,10 @@ KERNEL_FILES = [
     "proc/meminfo",
     "proc/interrupts",
     "proc/self/cgroup",
+    "proc/pressure/cpu",
+    "proc/pressure/memory",
+    "proc/pressure/io",
+    "proc/stat",
 ]
 
 
@@ -35,10 +39,11 @@ def test_a_healthy_board_is_read_without_complaint(tmp_path: Path) -> None:
 
 
 def test_an_empty_tree_is_a_powered_headless_board(tmp_path: Path) -> None:
-    conditions, activity = sense(Board(tmp_path / "root", is_bare=True).root, tmp_path, now=system_clock())
+    conditions, seen = sense(Board(tmp_path / "root", is_bare=True).root, tmp_path, now=system_clock())
     assert conditions.external_power.value is True
     assert conditions.user_idle.value is None
-    assert activity is None
+    assert (seen.activity, seen.processor) == (None, None)
+    assert conditions.cpu_used_by_others.value is conditions.cpu_pressure.value is None
 
 
 def test_this_machine_is_read_too(tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_no_content_of_any_kernel_file_stops_the_daemon(tmp_path: Path, name: st
     assert isinstance(conditions.external_power.value, bool)
 
 
-@pytest.mark.parametrize("name", KERNEL_FILES[:-1])
+@pytest.mark.parametrize("name", [name for name in KERNEL_FILES if name != "proc/self/cgroup"])
 def test_a_folder_in_the_place_of_a_kernel_file_is_survived(tmp_path: Path, name: str) -> None:
     board = Board(tmp_path / "root").remove(name)
     (board.root / name).mkdir()

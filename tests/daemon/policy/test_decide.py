@@ -23,6 +23,10 @@ GOOD: dict[str, Any] = {
     "soc_temperature": 40.0,
     "memory_available": 2000.0,
     "disk_free": 5000.0,
+    "cpu_used_by_others": 3.0,
+    "cpu_pressure": 1.0,
+    "memory_pressure": 0.0,
+    "io_pressure": 2.0,
 }
 """Every start level is met."""
 BETWEEN: dict[str, Any] = {
@@ -31,6 +35,10 @@ BETWEEN: dict[str, Any] = {
     "soc_temperature": 70.0,
     "memory_available": 200.0,
     "disk_free": 200.0,
+    "cpu_used_by_others": 45.0,
+    "cpu_pressure": 60.0,
+    "memory_pressure": 10.0,
+    "io_pressure": 50.0,
 }
 """Not good enough to start, good enough to go on."""
 BAD: dict[str, Any] = {
@@ -40,6 +48,10 @@ BAD: dict[str, Any] = {
     "soc_temperature": 90.0,
     "memory_available": 20.0,
     "disk_free": 20.0,
+    "cpu_used_by_others": 90.0,
+    "cpu_pressure": 95.0,
+    "memory_pressure": 40.0,
+    "io_pressure": 90.0,
 }
 """Beyond every stop level."""
 READY = Facts(trainable=50, new=50)

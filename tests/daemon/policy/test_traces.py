@@ -24,6 +24,10 @@ values = st.fixed_dictionaries(
         "soc_temperature": st.one_of(st.none(), st.floats(-40, 150)),
         "memory_available": st.floats(0, 1000),
         "disk_free": st.floats(0, 1000),
+        "cpu_used_by_others": st.one_of(st.none(), st.floats(0, 100)),
+        "cpu_pressure": st.one_of(st.none(), st.floats(0, 100)),
+        "memory_pressure": st.floats(0, 100),
+        "io_pressure": st.floats(0, 100),
     },
 )
 traces = st.lists(st.tuples(st.floats(0.1, 60), values), min_size=1, max_size=40)

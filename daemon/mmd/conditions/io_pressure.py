@@ -1,0 +1,10 @@
+"""For what share of the time did tasks wait for a disk, in percent? `None` where the kernel does not tell."""
+
+from pathlib import Path
+
+from mmd.conditions.pressure import read_pressure
+from mmd.conditions.reading import Reading
+
+
+def read(root: Path) -> Reading[float]:
+    return read_pressure(root, "io")
