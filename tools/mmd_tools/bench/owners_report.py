@@ -85,8 +85,9 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
         "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
-        "set, the mean and the worst of the pairs. *Let through*: candidates that the gate promoted; the rows *gate at* "
-        "put the candidate of *mentored + replay* before a gate with other settings. Intervals: bootstrap over owners.\n"
+        "set, the mean and the worst of the pairs. *Let through*: candidates that the gate promoted; the rows *gate "
+        "at* put the candidate of *mentored + replay* before a gate with other settings. Intervals: bootstrap over "
+        "owners.\n"
     )
 
 
