@@ -8,10 +8,9 @@ from click.testing import CliRunner
 
 from mmd.artifact.load import open_set
 from mmd.artifact.shipped import shipped_set
-from mmd_tools.bench import mentoring_run
-from mmd_tools.bench.mentoring import mentoring_command
+from mmd_tools.bench.mentoring import ALL_SIZES, MENTEE_NAMES, mentoring_command
 from mmd_tools.bench.mentoring_report import MentoringResults, markdown, sign_flip_p, write_results
-from mmd_tools.bench.mentoring_run import INDEPENDENT, MENTEES, MENTOR, ROWS, SIZES, STEPS, MentoringBench, Record, draw
+from mmd_tools.bench.mentoring_run import INDEPENDENT, MENTEES, MENTOR, ROWS, STEPS, MentoringBench, Record, draw
 from mmd_tools.bench.owners_data import read_pictures
 from mmd_tools.bench.tables import conditions, read_raw
 from mmd_tools.train_data import Part
@@ -39,8 +38,9 @@ def test_smaller_subsets_are_the_beginning_of_larger_ones_and_have_every_class_e
     assert not np.array_equal(large.inputs, draw(digits, 4, seed=2).inputs)
 
 
-def test_every_size_has_its_number_of_steps() -> None:
-    assert set(STEPS) == set(SIZES)
+def test_every_size_and_mentee_that_can_be_asked_for_is_there() -> None:
+    assert tuple(STEPS) == ALL_SIZES
+    assert tuple(MENTEES) == MENTEE_NAMES
 
 
 def test_rows_differ_in_their_schedule_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +94,7 @@ def test_the_quick_form_runs_on_public_files(tmp_path: Path, monkeypatch: pytest
     )
     monkeypatch.setattr(prepare_digits, "read_digits", lambda folder: digits)
     monkeypatch.setattr(prepare_digits, "read_test_digits", lambda folder: (owner.inputs, owner.labels))
-    for size in mentoring_run.SIZES:
-        monkeypatch.setitem(STEPS, size, 5)
+    monkeypatch.setitem(STEPS, 1, 5)
     monkeypatch.setattr("mmd_tools.bench.mentoring.QUICK_SIZES", (1, 7))
     arguments = ["--quick", "--no-plot", "--data", str(tmp_path), "--out", str(tmp_path)]
     monkeypatch.setitem(STEPS, 7, 5)

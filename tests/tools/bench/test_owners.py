@@ -1,5 +1,6 @@
 """Does the bench of owners run the product itself, count rightly, and put whole results on disk?"""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from mmd.errors import InputRefused, UsageError
 from mmd_tools.bench.owners import owners_command
 from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, split_owner
 from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
-from mmd_tools.bench.owners_report import OwnersResults
+from mmd_tools.bench.owners_report import OwnersResults, write_results
 from mmd_tools.bench.owners_rounds import Lesson, teach
 from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SEARCH, SHIPPED, OwnersBench, Record
 from mmd_tools.bench.owners_summary import bootstrap, by_owner, difference, hard_to_read, summarise
-from mmd_tools.bench.tables import read_raw
+from mmd_tools.bench.plots import draw
+from mmd_tools.bench.tables import conditions, read_raw
 from mmd_tools.presets import PRESETS
 from mmd_tools.train_data import Part
 
@@ -202,23 +204,36 @@ def test_the_worst_quartile_is_chosen_on_what_is_given_away() -> None:
     assert hard_to_read(members).tolist() == [False, True, False, False]
 
 
-def test_the_quick_form_writes_raw_values_a_table_and_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    done = CliRunner().invoke(owners_command, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
+def test_the_quick_form_needs_no_data_and_its_table_can_be_made_again(tmp_path: Path) -> None:
+    arguments = ["--quick", "--no-plot", "--out", str(tmp_path)]
+    done = CliRunner().invoke(owners_command, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     results = read_raw(tmp_path / "owners-quick.json", OwnersResults)
     assert {record.size for record in results.records} == {10, 50}
     assert results.conditions.versions["numpy"] == np.__version__
-    assert (tmp_path / "owners-quick.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "owners-quick.md").read_text()
     assert "## 50 own samples" in table
     assert "hints: mentored + replay" in table
     assert GATED in table
-    before = table
     (tmp_path / "owners-quick.md").unlink()
-    redrawn = CliRunner().invoke(owners_command, ["--quick", "--redraw", "--no-plot", "--out", str(tmp_path)])
-    assert redrawn.exit_code == 0
-    assert (tmp_path / "owners-quick.md").read_text() == before
+    assert CliRunner().invoke(owners_command, ["--redraw", *arguments], catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "owners-quick.md").read_text() == table
+
+
+def test_the_picture_is_drawn_from_raw_values(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    records = [_record(owner, row) for owner in "ab" for row in (SHIPPED, DEFAULT, GATED, MENTOR)]
+    results = OwnersResults(
+        bench="owners", group="report", conditions=conditions("command", "digits", "0" * 64), records=records
+    )
+    write_results(results, tmp_path)
+    assert (tmp_path / "owners.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'mmd-daemon\[bench\]'"):
+        draw(tmp_path / "nothing.png", [], sizes=(), x_label="", title="")
 
 
 def test_redrawing_what_was_never_run_says_what_to_do(tmp_path: Path) -> None:

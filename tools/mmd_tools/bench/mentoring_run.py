@@ -33,7 +33,6 @@ from mmd_tools.train_score import Scorer
 
 MENTOR = "Mentor"
 INDEPENDENT = "independent"
-SIZES = (1, 10, 50, 100, 250, 500)
 STEPS = {1: 200, 10: 300, 50: 400, 100: 500, 250: 800, 500: 1200}
 """Of one training, by the number of digits a class."""
 BATCH_SIZE, LEARNING_RATE = 32, 2e-3
