@@ -167,7 +167,7 @@ HIGH_IS_BAD = frozenset({"soc_temperature", "cpu_used_by_others", "cpu_pressure"
 class DaemonConfig(_Section, frozen=True):
     """`[daemon]`: the supervisor and the cage of its trainer."""
 
-    poll_seconds: Positive = 1.0
+    poll_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=60.0)] = 1.0
     sys_root: str = "/"
     """Folder under which `sys/` and `proc/` and `dev/` are read; `/` except in tests and demonstrations."""
     suspend_grace_seconds: NonNegative = 120.0

@@ -124,7 +124,7 @@ def _finish(session: Session, source: "ArtifactSet") -> None:
     for leftover in state.root.glob(".*.removed"):
         shutil.rmtree(leftover, ignore_errors=True)
     if state.samples_db.exists() and state.samples_db.stat().st_size:
-        with SampleStore(state.samples_db) as store:
+        with SampleStore(state.samples_db, check=True) as store:
             store.adopt(form_of(source))
     else:
         fraction = session.config.samples.holdout

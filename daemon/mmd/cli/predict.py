@@ -23,6 +23,11 @@ def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
 
     A file that cannot be read gets a line on standard error and exit code 3; the others are answered all the same.
     """
+    import logging
+
+    # Before onnxruntime is imported, which would set a format of its own for what the predictor warns of.
+    logging.basicConfig(format="mmd: %(message)s", level=logging.WARNING)
+
     from mmd.serving.predictor import Predictor
 
     predictor = Predictor(session.initialised_state())

@@ -72,6 +72,16 @@ def test_again_with_the_same_set_changes_nothing_and_says_so(state: StateDir, fa
         assert store.counts().total == 3
 
 
+def test_again_on_a_damaged_store_is_exit_code_4(state: StateDir, fake_set: Path, tmp_path: Path) -> None:
+    init(state, fake_set)
+    call_mmd("ingest", write_class_folders(tmp_path / "in", {"cat": 3}), state=state.root)
+    whole = state.samples_db.read_bytes()
+    state.samples_db.write_bytes(whole[:1024] + bytes(4096) + whole[5120:])
+    code, _, error = init(state, fake_set)
+    assert code == 4
+    assert "samples.db" in error
+
+
 def test_another_set_is_refused_without_force(state: StateDir, fake_set: Path, tmp_path: Path) -> None:
     init(state, fake_set)
     code, _, err = init(state, write_fake_set(tmp_path / "b-set", flavour="b"))

@@ -1,12 +1,15 @@
 """Does `mmd predict` answer for every file, and name the ones that it cannot read?"""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import call_mmd, write_png
+from tests.support import call_mmd, run_mmd, write_png
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
+
+from mmd import durable
 
 
 @pytest.fixture
@@ -70,6 +73,17 @@ def test_without_a_whole_model_the_store_is_damaged(board: Board, tmp_path: Path
     ran = call_mmd("predict", write_png(tmp_path / "one.png", 1), state=board.state.root)
     assert ran.code == 4
     assert "mmd init" in ran.err
+
+
+def test_a_damaged_serving_model_is_a_warning_in_our_own_words(board: Board, tmp_path: Path) -> None:
+    models = board.state.models
+    shutil.copytree(models / "gen-0000", models / "gen-0001")
+    (models / "gen-0001" / "mentee.onnx").write_bytes(b"broken")
+    durable.replace_link(models / "current", "gen-0001")
+    ran = run_mmd("predict", write_png(tmp_path / "one.png", 1), state=board.state.root)
+    assert ran.code == 0
+    assert ran.error_lines[0] == "mmd: gen-0001/mentee.onnx fails its checksum."
+    assert all(line.startswith("mmd: ") for line in ran.error_lines)
 
 
 def test_without_a_path_it_is_a_usage_error(board: Board) -> None:
