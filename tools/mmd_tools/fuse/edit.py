@@ -55,6 +55,14 @@ def number(node: onnx.NodeProto, name: str, default: float) -> float:
     return default
 
 
+def whole(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return an integer attribute."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return int(entry.i)
+    return default
+
+
 def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     found: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:

@@ -112,6 +112,16 @@ def _gelu(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
+def _mish(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """x tanh(softplus x)"""
+    x, out = node.input[0], node.output[0]
+    return [
+        helper.make_node("Softplus", [x], [f"{out}.softplus"]),
+        helper.make_node("Tanh", [f"{out}.softplus"], [f"{out}.gate"]),
+        helper.make_node("Mul", [x, f"{out}.gate"], [out]),
+    ]
+
+
 def _constant(model: onnx.ModelProto, node: onnx.NodeProto, index: int) -> edit.Array | None:
     """Return the constant that the node takes at `index`, None when it takes nothing there."""
     if index >= len(node.input) or not node.input[index]:
@@ -124,4 +134,4 @@ def _constant(model: onnx.ModelProto, node: onnx.NodeProto, index: int) -> edit.
 
 _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
 
-OLDER_FORMS: dict[str, Rule] = {**dict.fromkeys(_REDUCTIONS, _reduce), "Split": _split, "Gelu": _gelu}
+OLDER_FORMS: dict[str, Rule] = {**dict.fromkeys(_REDUCTIONS, _reduce), "Split": _split, "Gelu": _gelu, "Mish": _mish}

@@ -6,6 +6,7 @@
 import sys
 from pathlib import Path
 
+from mmd_tools.fuse import operators
 from mmd_tools.lowering.optimizer import OPTIMIZERS, clip_factor
 from mmd_tools.lowering.table import RULES
 
@@ -24,6 +25,23 @@ Sizes other than the batch must be fixed. Opsets 16 to 21.
 |---|---|
 """
 
+_NETWORKS = """
+## Operators of a Mentee
+
+A Mentee may hold these, and they are trained: {trainable}.
+
+These are rewritten first:
+
+| operator | becomes |
+|---|---|
+{rewritings}
+These may work on shapes, as exporters write them, and disappear where nothing but constants and sizes goes in (`Gather`
+may pick values too): {shape_work}.
+
+Whatever else a Mentee holds is refused when the set is built, with the operator's and the node's name. A Mentor may
+hold in addition, because it is not trained: {frozen}.
+"""
+
 _OPTIMIZERS = """
 ## Optimizers
 
@@ -40,7 +58,20 @@ def rules_table() -> str:
     rows = []
     for operator, rule in sorted(RULES.items()):
         rows.append(f"| `{operator}` | {_formula(rule)} |\n")
-    return _INTRODUCTION + "".join(rows) + _optimizers()
+    return _INTRODUCTION + "".join(rows) + _networks() + _optimizers()
+
+
+def _networks() -> str:
+    return _NETWORKS.format(
+        trainable=_listed(operators.TRAINABLE),
+        rewritings="".join(f"| `{name}` | {how} |\n" for name, how in sorted(operators.REWRITINGS.items())),
+        shape_work=_listed(operators.SHAPE_WORK),
+        frozen=_listed(operators.FROZEN_ONLY),
+    )
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def _optimizers() -> str:
