@@ -39,6 +39,7 @@ COMMANDS = {
     "resume": "mmd.cli.resume:resume",
     "report": "mmd.cli.report:report",
     "doctor": "mmd.cli.doctor:doctor",
+    "replay": "mmd.cli.replay:replay",
     "install-service": "mmd.cli.install_service:install_service",
 }
 

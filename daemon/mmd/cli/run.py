@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -13,8 +14,11 @@ from mmd.cli.main import Session, pass_session
 @click.option(
     "--foreground", is_flag=True, help="Stay in the foreground; there is no other way, systemd does the rest."
 )
+@click.option(
+    "--record", type=click.Path(path_type=Path, dir_okay=False), help="Write what is sensed here, for `mmd replay`."
+)
 @pass_session
-def run(session: Session, foreground: bool) -> None:
+def run(session: Session, foreground: bool, record: Path | None) -> None:
     """Watch the board and train in the background whenever conditions allow.
 
     Runs until SIGTERM or Ctrl-C. SIGHUP reads the configuration again. The log on stderr has one line a change of
@@ -28,7 +32,7 @@ def run(session: Session, foreground: bool) -> None:
     def load() -> Config:
         return load_config(session.config_path)
 
-    Daemon(session.state, load, config_file=session.config_path).run()
+    Daemon(session.state, load, config_file=session.config_path, record=record).run()
 
 
 class _JournalFormatter(logging.Formatter):

@@ -30,9 +30,10 @@ from mmd.supervisor.retries import RETRY_SECONDS
 from mmd.supervisor.round_runner import RoundRunner
 from mmd.supervisor.rounds import trainer_command
 from mmd.supervisor.stock import Stock
+from mmd.supervisor.trace import TraceWriter
 from mmd.supervisor.trainer_process import TrainerProcess
 
-RUNNING_POLL_SECONDS = 0.5
+RUNNING_POLL_SECONDS = 0.25
 """While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
 _WATCHDOG_SHARE = 1 / 3
 _MOST_CHANGES_PER_LOOK = 4
@@ -55,8 +56,10 @@ class Daemon:
         clock: Callable[[], Instant] = system_clock,
         command: Callable[[StateDir, int], list[str]] = trainer_command,
         retry_seconds: tuple[float, ...] = RETRY_SECONDS,
+        record: Path | None = None,
     ) -> None:
-        """`load` reads the configuration; it is called again on SIGHUP, and may raise `UsageError` then."""
+        """`load` reads the configuration; it is called again on SIGHUP, and may raise `UsageError` then.
+        What is sensed is written to `record`."""
         self.state_dir = state_dir
         self._load = load
         self.config = load()
@@ -73,6 +76,7 @@ class Daemon:
         self._seen: Seen | None = None
         self.reasons: list[Reason] = []
         self._problems: tuple[str, ...] = ()
+        self._trace = None if record is None else TraceWriter(record, clock())
         self._logged: tuple[Any, ...] = ()
         self._inbox: Inbox | None = None
         self._listened: TrainerProcess | None = None
@@ -129,6 +133,8 @@ class Daemon:
             before=self._seen,
             own_processes=self._own_processes(),
         )
+        if self._trace is not None:
+            self._trace.note(conditions)
         self._tracker = look(self._tracker, conditions, config.conditions)
         for _ in range(_MOST_CHANGES_PER_LOOK):
             state_before = self.runner.state
@@ -324,6 +330,8 @@ class Daemon:
         self._forget_trainer()
         self.runner.stop(self._clock)
         self._recorder.stop(self._clock())
+        if self._trace is not None:
+            self._trace.close()
         log.info("stopped")
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
