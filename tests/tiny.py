@@ -1,5 +1,7 @@
 """Which real artifact set do the tests of rounds use? A tiny one, built by `mmd_tools.fuse`, with samples to learn."""
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,12 @@ from mmd.promotion.models import ModelStore
 from mmd.samples.form import SampleForm
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
+
+GOLDEN = Path(__file__).parent / "golden" / "tiny"
+"""The same set as it was once built. Format 1 is read for ever, and a board without onnxruntime-training runs it.
+
+`python -m tests.tiny` builds it anew.
+"""
 
 CLASSES = ("a", "b", "c", "d")
 SHAPE = (1, 8, 8)
@@ -133,3 +141,10 @@ def tiny_board(root: Path, tiny_set: Path, *, samples: int = 80, labelled: bool 
         )
     ModelStore(state).create_shipped(artifact_set)
     return Board(state, artifact_set, tiny_config(**training))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as work:
+        built = build_tiny_set(Path(work))
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+        shutil.copytree(built, GOLDEN)

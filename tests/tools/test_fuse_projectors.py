@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from safetensors.numpy import load_file
+from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.network import Network, read_network
@@ -91,6 +92,7 @@ def test_a_mentee_without_any_activity_starts_from_seeded_numbers(tmp_path: Path
     assert np.array_equal(fitted[str(probes[0].projector)], projector_start(probes[0], 0))
 
 
+@NEEDS_TRAINING_BUILD
 def test_the_set_starts_from_the_fit_on_the_even_rows_of_the_anchor_set_alone(tmp_path: Path) -> None:
     _networks(tmp_path)
     starts = []

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.errors import InputRefused, TrainingFailed, UsageError
 from mmd_tools.nets import AugmentRecipe, NetRecipe, PretrainRecipe, build_net
@@ -103,6 +104,7 @@ def _invoke(folder: Path, *more: str) -> str:
     return result.output
 
 
+@NEEDS_TRAINING_BUILD
 def test_mentor_and_then_mentee_are_trained_by_two_commands(workplace: Path) -> None:
     mentor, mentee = workplace / "mentor.onnx", workplace / "mentee.onnx"
     told = _invoke(workplace, "--net", "mentor", "--out", str(mentor))
@@ -116,10 +118,9 @@ def test_mentor_and_then_mentee_are_trained_by_two_commands(workplace: Path) -> 
     onnx.checker.check_model(mentee, full_check=True)
 
 
+@NEEDS_TRAINING_BUILD
 @pytest.mark.parametrize("engine", ["portable", "ort_training"])
 def test_equal_requests_end_in_equal_bits(workplace: Path, engine: str) -> None:
-    if engine == "ort_training" and not _has_training_build():
-        pytest.skip("onnxruntime-training is not installed here")
     written = []
     for name in ("one.onnx", "two.onnx"):
         _invoke(workplace, "--net", "mentor", "--epochs", "1", "--engine", engine, "--out", str(workplace / name))
@@ -127,16 +128,7 @@ def test_equal_requests_end_in_equal_bits(workplace: Path, engine: str) -> None:
     assert written[0] == written[1]
 
 
-def _has_training_build() -> bool:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        version("onnxruntime-training-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
-
-
+@NEEDS_TRAINING_BUILD
 def test_training_goes_on_from_a_network_that_is_there(workplace: Path) -> None:
     first, second = workplace / "first.onnx", workplace / "second.onnx"
     _invoke(workplace, "--net", "mentor", "--epochs", "2", "--out", str(first))
@@ -148,6 +140,7 @@ def test_training_goes_on_from_a_network_that_is_there(workplace: Path) -> None:
     assert fresh > score - 0.05
 
 
+@NEEDS_TRAINING_BUILD
 def test_the_best_epoch_on_the_validation_writers_is_kept(workplace: Path) -> None:
     seen: list[Epoch] = []
     best = train_network(_request(workplace, epochs=4, learning_rate=0.05), on_epoch=seen.append)
@@ -156,12 +149,14 @@ def test_the_best_epoch_on_the_validation_writers_is_kept(workplace: Path) -> No
     assert best.number == accuracies.index(max(accuracies)) + 1
 
 
+@NEEDS_TRAINING_BUILD
 def test_a_loss_that_is_not_finite_stops_the_training_and_writes_nothing(workplace: Path) -> None:
     request = _request(workplace, learning_rate=1e30)
     with pytest.raises(TrainingFailed, match="lower the learning rate"):
         train_network(request)
 
 
+@NEEDS_TRAINING_BUILD
 def test_a_failed_command_leaves_the_old_file(workplace: Path) -> None:
     out = workplace / "mentor.onnx"
     out.write_bytes(b"old")
@@ -222,6 +217,7 @@ def test_data_that_cannot_be_used_is_refused_with_what_makes_it(workplace: Path,
     assert "\n" not in str(refused.value)
 
 
+@NEEDS_TRAINING_BUILD
 def test_the_probes_of_the_recipe_need_a_mentor_only_where_one_takes_part(workplace: Path) -> None:
     recipe = load_recipe(workplace / "recipe.toml")
     assert recipe.probe == (ProbeRecipe(mentor="relu1", mentee="relu1", weight=0.1),)
