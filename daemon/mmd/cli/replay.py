@@ -9,7 +9,7 @@ import click
 from mmd.cli.main import Session, pass_session
 
 
-@click.command()
+@click.command(short_help="Show when a recorded day would have trained.")
 @click.argument("trace", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_session
