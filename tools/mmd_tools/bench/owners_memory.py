@@ -21,7 +21,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class MemoryTuning:
-    """Chosen on the development owners; see `docs/results/owners.md`."""
+    """Chosen on 40 development owners and the shipped Mentee: the best mean accuracy over the four sizes, or near it."""
 
     neighbours: int = 3
     width: float = 0.1

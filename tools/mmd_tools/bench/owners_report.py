@@ -86,8 +86,9 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
         "set, the mean and the worst of the pairs. *Let through*: candidates that the gate promoted; the rows *gate "
-        "at* put the candidate of *mentored + replay* before a gate with other settings. Intervals: bootstrap over "
-        "owners.\n"
+        "at* put the candidate of *mentored + replay* before a gate with other settings. *k-NN memory* blends "
+        "the network with a vote of its nearest own samples and trains nothing; it was tuned on owners who are not in "
+        "this table. Intervals: bootstrap over owners.\n"
     )
 
 
