@@ -21,7 +21,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class MemoryTuning:
-    """Chosen on 40 development owners and the shipped Mentee: the best mean accuracy over the four sizes, or near it."""
+    """Chosen on 40 development owners and the shipped Mentee, by the mean accuracy over the four sizes."""
 
     neighbours: int = 3
     width: float = 0.1
