@@ -259,7 +259,7 @@ def _open_for_others(tmp_path: Path, state: Path) -> None:
 def _run_as_nobody(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run `mmd` in a child that imports everything as root and then gives its rights away."""
     code = (
-        "import os, sys, PIL.Image, PIL.PngImagePlugin, numpy\n"
+        "import os, sys, urllib.request, PIL.Image, PIL.PngImagePlugin, numpy\n"
         "import mmd.cli.ingest, mmd.samples.ingest, mmd.samples.inbox_pass\n"
         "os.environ['HOME'] = '/'; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "from mmd.cli.main import main; main()"

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from tests.tiny import Board, tiny_board, tiny_samples
+from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.card import generation_folder, read_card
 from mmd.config import Config, GateConfig, TrainingConfig
@@ -72,7 +73,7 @@ def test_a_round_says_its_steps_and_its_verdict(board: Board, capsys: Capture) -
     assert verdict.reason == events[-1]["reason"]
 
 
-@pytest.mark.parametrize("engine", ["portable", "ort_training"])
+@pytest.mark.parametrize("engine", ["portable", pytest.param("ort_training", marks=NEEDS_TRAINING_BUILD)])
 def test_a_board_with_little_memory_takes_the_same_round_in_parts(
     tmp_path: Path, tiny_set: Path, capsys: Capture, engine: str
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.load import open_set
 from mmd.artifact.shipped import shipped_set
@@ -43,6 +44,7 @@ def test_every_size_and_mentee_that_can_be_asked_for_is_there() -> None:
     assert tuple(MENTEES) == MENTEE_NAMES
 
 
+@NEEDS_TRAINING_BUILD
 def test_rows_differ_in_their_schedule_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEPS, 1, 3)
     test = Part(*open_set(shipped_set()).gate_anchor())
@@ -84,6 +86,7 @@ def test_the_picture_is_drawn_again_from_raw_values(tmp_path: Path) -> None:
     assert (tmp_path / "mentoring.png").read_bytes().startswith(b"\x89PNG")
 
 
+@NEEDS_TRAINING_BUILD
 def test_the_quick_form_runs_on_public_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmd.artifact.shipped import shipped_owner
     from mmd_tools import prepare_digits
