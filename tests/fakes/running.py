@@ -79,7 +79,7 @@ class Rig:
                 stderr=log,
                 env={**os.environ, **self.environment},
             )
-        eventually(self.answers, within=20)
+        eventually(self.answers, within=120)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -118,7 +118,7 @@ class Rig:
 
 def wait_for_trainer(rig: Rig, *, step: int = 3) -> psutil.Process:
     """Wait until the trainer takes steps, and return it."""
-    eventually(lambda: (rig.status()["round"] or {}).get("step", 0) >= step, within=20)
+    eventually(lambda: (rig.status()["round"] or {}).get("step", 0) >= step, within=120)
     return psutil.Process(rig.trainer_pid)
 
 

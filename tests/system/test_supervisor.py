@@ -52,7 +52,7 @@ def rounds(board: Rig) -> list[str | None]:
 
 def test_a_round_runs_to_its_verdict_when_nothing_is_in_the_way(board: Rig) -> None:
     board.start()
-    eventually(lambda: board.status()["verdict"] is not None, within=20)
+    eventually(lambda: board.status()["verdict"] is not None, within=120)
     eventually(lambda: board.is_in("idle"))
     status = board.status()
     assert status["round"] is None
@@ -86,7 +86,7 @@ def test_training_goes_on_in_the_same_process_when_the_charger_is_back(board: Ri
     eventually(lambda: board.is_in("training", "evaluating"))
     assert board.trainer_pid == trainer.pid
     assert board.status()["round"]["step"] >= step
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_a_trainer_suspended_for_long_leaves_with_a_checkpoint_and_comes_back_to_it(board: Rig) -> None:
@@ -102,7 +102,7 @@ def test_a_trainer_suspended_for_long_leaves_with_a_checkpoint_and_comes_back_to
     board.board.plug()
     eventually(lambda: board.is_in("training", "evaluating") and board.status()["round"]["step"] > checkpoint)
     assert board.trainer_pid != trainer.pid
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_a_trainer_that_does_not_leave_is_killed(board: Rig) -> None:
@@ -111,7 +111,7 @@ def test_a_trainer_that_does_not_leave_is_killed(board: Rig) -> None:
     board.start()
     trainer = wait_for_trainer(board)
     board.board.unplug()
-    eventually(lambda: not is_alive(trainer.pid), within=15)
+    eventually(lambda: not is_alive(trainer.pid), within=120)
     assert board.is_in("suspended")
     assert "is killed" in board.log
 
@@ -132,13 +132,13 @@ def test_a_killed_trainer_is_started_again_and_goes_on(board: Rig) -> None:
     trainer.kill()
     eventually(lambda: board.trainer_pid != trainer.pid and is_alive(board.trainer_pid))
     assert "the trainer failed (1): it was killed by SIGKILL." in board.log
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_a_trainer_that_always_fails_is_given_up_with_the_reason_in_the_history(board: Rig) -> None:
     board.script("steps=10 crash_at=5 crashes=99")
     board.start()
-    eventually(lambda: rounds(board) == ["abandoned"], within=20)
+    eventually(lambda: rounds(board) == ["abandoned"], within=120)
     done = json.loads((board.state.rounds / "0001" / "done.json").read_text())
     assert done["outcome"] == "abandoned"
     assert done["reason"] == (
@@ -158,7 +158,7 @@ def test_the_death_of_the_daemon_takes_the_trainer_along_and_the_next_one_goes_o
     assert board.process is not None
     board.process.wait(10)
     board.start()
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
     assert sorted(path.name for path in board.state.rounds.iterdir()) == ["0001"]
 
 
@@ -250,7 +250,7 @@ def test_force_ends_with_its_round(board: Rig) -> None:
     board.board.unplug()
     board.start()
     ask(board.state.control_socket, {"request": "train", "force": True})
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
     eventually(lambda: board.status()["mode"] == "auto")
 
 
@@ -327,7 +327,7 @@ def test_a_damaged_verdict_is_made_anew(board: Rig) -> None:
     board.process.wait(10)
     (board.state.rounds / "0001" / "verdict.json").write_text("{half a ver")
     board.start()
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_files_in_the_inbox_are_taken_in_by_a_child(board: Rig) -> None:
@@ -336,14 +336,14 @@ def test_files_in_the_inbox_are_taken_in_by_a_child(board: Rig) -> None:
     board.start()
     before = board.status()["samples"]["total"]
     write_png(board.state.inbox / "cat" / "new.png", seed=4711)
-    eventually(lambda: board.status()["samples"]["total"] == before + 1, within=30)
+    eventually(lambda: board.status()["samples"]["total"] == before + 1, within=120)
     assert not (board.state.inbox / "cat" / "new.png").exists()
 
 
 def test_the_supervisor_stays_small_and_loads_nothing_heavy(board: Rig) -> None:
     board.configure(watch_inbox=True)
     board.start()
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
     assert board.process is not None
     loaded = Path(f"/proc/{board.process.pid}/maps").read_text()
     assert [name for name in ("numpy", "onnxruntime", "PIL", "/onnx/") if name in loaded] == []
@@ -370,7 +370,7 @@ def test_the_service_manager_hears_that_the_daemon_is_ready_and_alive(board: Rig
 def test_a_history_that_cannot_be_used_does_not_keep_the_daemon_from_running(board: Rig) -> None:
     board.state.history_db.write_bytes(b"not a database" * 1000)
     board.start()
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_a_locked_history_delays_nothing_for_long(board: Rig) -> None:
@@ -402,7 +402,7 @@ def test_a_round_that_cannot_be_planned_is_a_reason_and_not_the_end(board: Rig) 
     assert "has no preset `nonsense`" in reason["message"]
     board.configure()
     board.signal(signal.SIGHUP)
-    eventually(lambda: rounds(board) == ["rejected"], within=20)
+    eventually(lambda: rounds(board) == ["rejected"], within=120)
 
 
 def test_a_round_waits_until_the_last_sample_has_arrived(board: Rig) -> None:
