@@ -161,7 +161,8 @@ main()
 """
 MOST_MODULES = {"asked": 145, "alone": 225}
 """How many modules `mmd status --json` may import, the interpreter's own included: 128 and 206 on Python 3.11."""
-MOST_CPU_SECONDS = 0.150
+MOST_TIMES_THE_LEAST = 2.0
+"""What the interpreter, click and JSON cost by themselves, and how many times that an answer may: 1.05 was seen."""
 
 
 def test_a_status_that_the_daemon_gives_needs_few_modules_and_no_configuration(tmp_path: Path) -> None:
@@ -180,19 +181,24 @@ def test_a_status_without_a_daemon_stays_within_its_import_budget(tmp_path: Path
     assert int(done.stderr.split()[0]) <= MOST_MODULES["alone"]
 
 
-def test_status_answers_within_its_budget(tmp_path: Path) -> None:
+def cpu_seconds(*command: str) -> float:
+    """Return the least processor time of a few runs; other work on the machine is none of it."""
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    return min(once() for _ in range(6))
+
+
+def test_status_costs_little_more_than_an_interpreter_with_click(tmp_path: Path) -> None:
     with rig(tmp_path) as board:
         board.start()
-        command = [sys.executable, "-m", "mmd", "--state-dir", str(board.state.root), "status", "--json"]
-
-        def cpu_seconds() -> float:
-            # Not the clock on the wall: other work on the machine is none of its time.
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-
-        assert min(cpu_seconds() for _ in range(6)) <= MOST_CPU_SECONDS
+        least = cpu_seconds("-c", "import click, json, socket")
+        answer = cpu_seconds("-m", "mmd", "--state-dir", str(board.state.root), "status", "--json")
+        assert answer <= MOST_TIMES_THE_LEAST * least
 
 
 def test_watching_shows_the_status_until_ctrl_c(tmp_path: Path) -> None:
