@@ -109,6 +109,10 @@ def train(state: StateDir, number: int, say: Voice, departure: Departure, *, ope
     except TrainingFailed as error:
         workshop.fail(plan, str(error))
         raise
+    except OSError:
+        # A round that was closed meanwhile lost its folders, perhaps under a checkpoint that was being written.
+        if not workshop.is_closed:
+            raise
     outcome = workshop.clear_if_closed()
     if outcome is not None:
         say("abandoned", message=outcome.reason)

@@ -22,7 +22,7 @@ from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
 from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round, finish_round, open_round, trainer_command
-from mmd.training.checkpoint import save_checkpoint
+from mmd.training.checkpoint import CheckpointFolder, save_checkpoint
 from mmd.training.engine import StepLosses, TrainingState
 from mmd.training.plan import RoundPlan, write_plan
 from mmd.training.portable import PortableEngine
@@ -237,6 +237,21 @@ def test_a_model_to_start_from_that_is_gone_abandons_the_round(board: Board, cap
     _, events = run_trainer(board, capsys)
     assert events[-1]["event"] == "abandoned"
     assert "gen-0000/parameters.safetensors fails its checksum" in events[-1]["message"]
+
+
+def test_a_round_closed_while_it_writes_a_checkpoint_ends_as_abandoned(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(board)
+
+    def close_first(folder: CheckpointFolder, checkpoint: object) -> None:
+        board.models().close_round(1, "abandoned", "A sample that it was trained on has been forgotten.")
+        raise FileNotFoundError(2, "No such file or directory", "checkpoints/.step-00000025.safetensors.1.tmp")
+
+    monkeypatch.setattr(CheckpointFolder, "save", close_first)
+    code, events = run_trainer(board, capsys)
+    assert code == 0
+    assert events[-1]["event"] == "abandoned"
 
 
 def test_a_sample_forgotten_before_the_steps_abandons_the_round(board: Board, capsys: Capture) -> None:
