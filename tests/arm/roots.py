@@ -2,7 +2,6 @@
 
 import email
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -144,6 +143,6 @@ class Prepared:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            os.replace(self._prepared, self._folder)  # noqa: PTH105
+            self._prepared.replace(self._folder)
         else:
             shutil.rmtree(self._prepared, ignore_errors=True)

@@ -65,7 +65,7 @@ def main() -> None:
         # The reader (`head`, say) has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
         if session.get("debug"):
             raise
         click.echo(f"mmd-tools: {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)

@@ -170,7 +170,7 @@ def main() -> None:
     except _ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
         if session.debug:
             raise
         print(f"mmd: {_unforeseen(error)}", file=sys.stderr)

@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = dict(file.metadata() or {})
-            tensors: dict[str, Floats] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors: dict[str, Floats] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping: it has keys() and cannot be iterated)
     except (OSError, SafetensorError) as error:
         raise StoreDamaged(f"Checkpoint {path.stem} cannot be read ({error}).") from error
     if metadata.pop("sha256", None) != _digest(tensors, metadata):

@@ -68,7 +68,11 @@ def test_without_a_root_the_unit_starts_this_mmd(monkeypatch: pytest.MonkeyPatch
     assert "systemctl enable --now mmd" in ran.out
 
 
-@pytest.mark.parametrize("program", ["/home/me/mmd/bin/mmd", "/tmp/mmd", "/root/.local/bin/mmd"])
+def test_the_sandbox_hides_what_the_unit_says_it_hides() -> None:
+    assert {"/home", "/root", "/run/user", "/tmp", "/var/tmp"} == set(service.HIDDEN)
+
+
+@pytest.mark.parametrize("program", [f"{folder}/me/bin/mmd" for folder in service.HIDDEN])
 def test_a_program_that_the_sandbox_hides_is_refused(tmp_path: Path, program: str) -> None:
     ran = call_mmd("install-service", "--root", tmp_path, "--program", program)
     assert ran.code == 2
