@@ -18,7 +18,7 @@ from mmd.artifact.manifest import (
     Schedule,
     TrainingDefaults,
 )
-from mmd_tools.fuse.losses import HINT_LOSSES
+from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
 from mmd_tools.presets import PRESETS
 
 FORMAT = (Path(__file__).parents[2] / "artifacts" / "FORMAT.md").read_text()
@@ -46,6 +46,6 @@ def test_every_key_of_the_manifest_is_described(structure: type[msgspec.Struct])
         assert f"`{field.encode_name}`" in FORMAT
 
 
-def test_every_file_hint_loss_and_preset_is_described() -> None:
-    for name in [*msgspec.structs.asdict(Graphs()).values(), *HINT_LOSSES, *PRESETS]:
+def test_every_file_loss_and_preset_is_described() -> None:
+    for name in [*msgspec.structs.asdict(Graphs()).values(), *HINT_LOSSES, *SOFT_LOSSES, *PRESETS]:
         assert f"`{name}`" in FORMAT

@@ -16,8 +16,8 @@ from mmd.artifact.session import open_session
 from mmd.training.engine import Batch, LossWeights, StepLosses
 from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
-from mmd_tools.fuse.losses import HINT_LOSSES
-from mmd_tools.recipe import ProbeRecipe
+from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
+from mmd_tools.recipe import LossRecipe, ProbeRecipe
 
 pytestmark = networks.NEEDS_TRAINING_BUILD
 
@@ -45,11 +45,50 @@ def cosine(s: Doubles, m: Doubles) -> float:
     return float(1 - np.mean((s * m).sum(1) / (np.linalg.norm(s, axis=1) * np.linalg.norm(m, axis=1))))
 
 
+def likeness(x: Doubles) -> Doubles:
+    products = rows(x) @ rows(x).T
+    return products / np.linalg.norm(products, axis=1, keepdims=True)
+
+
+def divergence(p: Doubles, q: Doubles) -> Doubles:
+    """KL(p || q) a row; 0 log 0 = 0."""
+    return np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / q), 0).sum(1)
+
+
+def kl(small: Doubles, big: Doubles, labels: list[int]) -> float:
+    ours, theirs = (np.exp(log_softmax(z / TEMPERATURE)) for z in (small, big))
+    return float(TEMPERATURE**2 * divergence(theirs, ours).mean())
+
+
+def dkd(small: Doubles, big: Doubles, labels: list[int]) -> float:
+    """Row by row: 1.5 on the target against the rest, 4 among the rest; the Mentor's favourite for want of a label."""
+    total = 0.0
+    for ours, theirs, label in zip(small, big, labels, strict=True):
+        target = label if label >= 0 else int(theirs.argmax())
+        p, q = (np.exp(log_softmax(z[None] / TEMPERATURE))[0] for z in (theirs, ours))
+        two_p, two_q = (np.array([[v[target], 1 - v[target]]]) for v in (p, q))
+        rest_p, rest_q = (np.delete(v, target)[None] / (1 - v[target]) for v in (p, q))
+        total += 1.5 * divergence(two_p, two_q)[0] + 4.0 * divergence(rest_p, rest_q)[0]
+    return TEMPERATURE**2 * total / len(small)
+
+
+SOFT_FORMULAS: dict[str, Callable[[Doubles, Doubles, list[int]], float]] = {
+    "kl": kl,
+    "mse": lambda small, big, labels: float(np.mean((small - big) ** 2)),
+    "dkd": dkd,
+}
+SOFT_RECIPES = {
+    "kl": LossRecipe(),
+    "mse": LossRecipe(soft="mse"),
+    "dkd": LossRecipe(soft="dkd", tckd_weight=1.5, nckd_weight=4.0),
+}
+
 FORMULAS: dict[str, Callable[[Doubles, Doubles], float]] = {
     "rmse": lambda s, m: float(np.sqrt(np.mean((s - m) ** 2))),
     "mse": lambda s, m: float(np.mean((s - m) ** 2)),
     "cosine": cosine,
     "attention": lambda s, m: float(np.mean((attention_map(s) - attention_map(m)) ** 2)),
+    "similarity": lambda s, m: float(np.mean((likeness(s) - likeness(m)) ** 2)),
 }
 
 
@@ -61,18 +100,70 @@ def features(model: onnx.ModelProto, tensor: str, x: np.ndarray) -> Doubles:
     return run(shown, {"x": x})[0].astype(np.float64)
 
 
-def losses_of(folder: Path, loss: str, labels: list[int]) -> tuple[StepLosses, np.ndarray]:
+def losses_of(
+    folder: Path, loss: str, labels: list[int], terms: LossRecipe | None = None
+) -> tuple[StepLosses, np.ndarray]:
     """Fuse two plain networks with one probe, and return the losses of one batch and its inputs."""
+    folder.mkdir(exist_ok=True)
     probe = ProbeRecipe(mentor="relu1", mentee="relu1", loss=loss)  # type: ignore[arg-type]
     big, small = save(plain(4, seed=9), folder, "M.onnx"), save(plain(4), folder, "S.onnx")
-    fuse(big, small, recipe(folder, probe=(probe,)), folder / "set")
+    fuse(big, small, recipe(folder, probe=(probe,), loss=terms or LossRecipe()), folder / "set")
     x = np.random.default_rng(3).standard_normal((len(labels), *networks.SHAPE)).astype(np.float32)
     engine = open_engine(open_set(folder / "set"), variant="fused")
     return engine.gradients(Batch(x, np.array(labels, np.int64)), WEIGHTS)[0], x
 
 
-def test_every_hint_loss_has_a_formula() -> None:
+def test_every_term_has_a_formula() -> None:
     assert FORMULAS.keys() == HINT_LOSSES.keys()
+    assert SOFT_FORMULAS.keys() == SOFT_RECIPES.keys() == SOFT_LOSSES.keys()
+
+
+@pytest.mark.parametrize("soft", SOFT_FORMULAS)
+def test_each_soft_loss_equals_its_formula(soft: str, tmp_path: Path) -> None:
+    labels = [0, 3, -1, 1, -1]
+    losses, x = losses_of(tmp_path, "mse", labels, SOFT_RECIPES[soft])
+    small, big = (features(plain(4, seed=seed), "gemm4", x) for seed in (0, 9))
+    expected = SOFT_FORMULAS[soft](small, big, labels)
+    assert losses.soft == pytest.approx(expected, rel=1e-4)
+    assert losses.total == pytest.approx(0.7 * losses.label + 0.4 * expected + 1.3 * losses.hints[0], rel=1e-4)
+
+
+def test_the_decoupled_parts_weighted_as_they_come_are_the_divergence(tmp_path: Path) -> None:
+    """KL = TCKD + (1 - p[t]) NCKD: with the second part off, what is left of KL is the share of the others."""
+    x = np.random.default_rng(3).standard_normal((1, *networks.SHAPE)).astype(np.float32)
+    found = {}
+    for name, weights in {"tckd": (1.0, 0.0), "nckd": (0.0, 1.0)}.items():
+        terms = LossRecipe(soft="dkd", tckd_weight=weights[0], nckd_weight=weights[1])
+        found[name] = losses_of(tmp_path / name, "mse", [2], terms)[0].soft
+    big = features(plain(4, seed=9), "gemm4", x)
+    rest = 1 - np.exp(log_softmax(big / TEMPERATURE))[0, 2]
+    whole = kl(features(plain(4), "gemm4", x), big, [2])
+    assert found["tckd"] + rest * found["nckd"] == pytest.approx(whole, rel=1e-4)
+
+
+def test_label_smoothing_spreads_a_share_over_every_class(tmp_path: Path) -> None:
+    labels = [0, 3, -1, 1, -1]
+    losses, x = losses_of(tmp_path, "mse", labels, LossRecipe(label_smoothing=0.2))
+    small = log_softmax(features(plain(4), "gemm4", x))
+    rows_with_label = [(row, label) for row, label in enumerate(labels) if label >= 0]
+    expected = np.mean([-0.8 * small[row, label] - 0.2 * small[row].mean() for row, label in rows_with_label])
+    assert losses.label == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_saturated_mentor_and_mentee_give_finite_decoupled_losses(tmp_path: Path) -> None:
+    losses, gradients = extreme(tmp_path)
+    assert np.isfinite([losses.soft, losses.total]).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def extreme(folder: Path) -> tuple[StepLosses, dict[str, np.ndarray]]:
+    """Logits of several hundred, on which a softened probability is exactly 0 or 1."""
+    big, small = save(plain(4, seed=9), folder, "M.onnx"), save(plain(4), folder, "S.onnx")
+    fuse(big, small, recipe(folder, loss=LossRecipe(soft="dkd")), folder / "set")
+    x = 500 * np.random.default_rng(3).standard_normal((4, *networks.SHAPE)).astype(np.float32)
+    weights = LossWeights(alpha=0.0, betas=(), gamma=1.0, temperature=1.0)
+    engine = open_engine(open_set(folder / "set"), variant="fused")
+    return engine.gradients(Batch(x, np.array([0, 1, -1, -1], np.int64)), weights)
 
 
 @pytest.mark.parametrize("loss", FORMULAS)

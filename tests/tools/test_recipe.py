@@ -27,6 +27,7 @@ mentor = "relu5"
 mentee = "relu2"
 loss = "cosine"
 weight = 0.5
+schedule = [[0, 1], [0.5, 0]]
 
 [[probe]]
 mentor = "relu6"
@@ -34,6 +35,9 @@ mentee = "relu3"
 
 [loss]
 temperature = 2
+soft = "dkd"
+label_smoothing = 0.1
+nckd_weight = 4.0
 default_schedule = "mine"
 [loss.schedules.mine]
 alpha = [[0, 0.5], [1, 1]]
@@ -51,6 +55,7 @@ replay = 0.25
 """
 
 SMALL = 'name = "a"\nlicence = "MIT"\nclasses = ["a", "b"]\nanchor = "a.npz"\n'
+PROBE = "[[probe]]\nmentor = 'a'\nmentee = 'b'\n"
 
 
 def read(folder: Path, text: str) -> Recipe:
@@ -70,11 +75,13 @@ def refused(folder: Path, text: str) -> str:
 def test_every_key_is_read(tmp_path: Path) -> None:
     recipe = read(tmp_path, WHOLE)
     assert recipe.classes == ("zero", "one")
-    assert [(probe.mentor, probe.loss, probe.weight) for probe in recipe.probe] == [
-        ("relu5", "cosine", 0.5),
-        ("relu6", "rmse", 1.0),
+    assert [(probe.mentor, probe.loss, probe.weight, probe.schedule) for probe in recipe.probe] == [
+        ("relu5", "cosine", 0.5, ((0.0, 1.0), (0.5, 0.0))),
+        ("relu6", "rmse", 1.0, ()),
     ]
     assert recipe.loss.temperature == 2.0
+    assert (recipe.loss.soft, recipe.loss.label_smoothing) == ("dkd", 0.1)
+    assert (recipe.loss.tckd_weight, recipe.loss.nckd_weight) == (1.0, 4.0)
     assert recipe.loss.all_schedules["mine"].alpha == ((0.0, 0.5), (1.0, 1.0))
     assert recipe.optimizer.weight_decay == 0.0
     assert recipe.training.batch_size == 16
@@ -127,6 +134,11 @@ def test_presets_mean_what_their_names_say() -> None:
         (SMALL + "[optimizer]\nmomentum = 0.9\n", 'for `kind = "sgd"`'),
         (SMALL + "[optimizer]\nkind = 'sgd'\nnesterov = true\n", "needs an `optimizer.momentum`"),
         ("name = ", "is not TOML"),
+        (SMALL + "[loss]\nsoft = 'l2'\n", "Invalid enum value 'l2'"),
+        (SMALL + "[loss]\nlabel_smoothing = 1.0\n", "label_smoothing"),
+        (SMALL + "[loss]\nnckd_weight = 2.0\n", '`loss.nckd_weight` are for `soft = "dkd"`, not "kl"'),
+        (SMALL + PROBE + "schedule = [[0.5, 1], [0, 1]]\n", "`probe[0].schedule` needs points"),
+        (SMALL + PROBE + "loss = 'similarity'\n[training]\nbatch_size = 1\n", "a batch_size of 1 has one only"),
     ],
 )
 def test_a_mistake_is_named(text: str, message: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from mmd.artifact.manifest import OptimizerSpec, Schedule
+from mmd.artifact.manifest import OptimizerSpec, Point, Schedule
 from mmd.errors import UsageError
 from mmd.strict_toml import read_toml
 from mmd_tools.nets import NetRecipe
@@ -21,6 +21,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+HintLoss = Literal["rmse", "mse", "cosine", "attention", "similarity"]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,14 +42,25 @@ class ProbeRecipe(_Section, frozen=True):
 
     mentor: str
     mentee: str
-    loss: Literal["rmse", "mse", "cosine", "attention"] = "rmse"
+    loss: HintLoss = "rmse"
     weight: NonNegative = 1.0
+    """Times the schedule's beta."""
+    schedule: tuple[Point, ...] = ()
+    """Points [progress, factor]: the pair's own schedule, times `weight` and beta; without it the factor is 1."""
 
 
 class LossRecipe(_Section, frozen=True):
     """`[loss]`: the presets are always there; `[loss.schedules.NAME]` adds one or replaces one."""
 
     temperature: Positive = 4.0
+    """T of the soft targets; of no effect where `soft` is `mse`."""
+    soft: Literal["kl", "mse", "dkd"] = "kl"
+    """How the Mentee's logits are compared with the Mentor's."""
+    label_smoothing: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    tckd_weight: NonNegative = 1.0
+    """`dkd` only: of the target class."""
+    nckd_weight: NonNegative = 8.0
+    """`dkd` only: of the other classes."""
     default_schedule: str = "obedient"
     schedules: dict[str, Schedule] = {}
 
@@ -108,7 +120,19 @@ def check_recipe(recipe: Recipe) -> None:
     if twice:
         raise UsageError(f"`classes` names {twice[0]!r} twice; give every class one name.")
     _check_optimizer(recipe.optimizer)
-    known = recipe.loss.all_schedules
+    _check_loss(recipe)
+
+
+def _check_loss(recipe: Recipe) -> None:
+    loss = recipe.loss
+    if loss.soft != "dkd" and (loss.tckd_weight, loss.nckd_weight) != (1.0, 8.0):
+        raise UsageError(f'`loss.tckd_weight` and `loss.nckd_weight` are for `soft = "dkd"`, not "{loss.soft}".')
+    for index, probe in enumerate(recipe.probe):
+        if probe.schedule:
+            _check_points(f"probe[{index}].schedule", probe.schedule)
+        if probe.loss == "similarity" and recipe.training.batch_size == 1:
+            raise UsageError(f"`probe[{index}].loss` compares the samples of a batch; a batch_size of 1 has one only.")
+    known = loss.all_schedules
     if recipe.loss.default_schedule not in known:
         raise UsageError(
             f"there is no schedule `{recipe.loss.default_schedule}`; {nearest(recipe.loss.default_schedule, known)}"

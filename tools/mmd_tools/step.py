@@ -203,6 +203,8 @@ class _Plan:
 
 def _default_numbers(manifest: Manifest) -> dict[str, float]:
     """The start of the default schedule."""
+    from mmd.training.schedule import betas_at
+
     loss = manifest.loss
     schedule = loss.schedules[loss.default_schedule]
     numbers = {
@@ -211,8 +213,8 @@ def _default_numbers(manifest: Manifest) -> dict[str, float]:
         "temperature": loss.temperature,
         "learning_rate": manifest.training.learning_rate,
     }
-    beta = schedule.beta[0][1]
-    return numbers | {f"beta.{i}": beta * weight for i, weight in enumerate(loss.hint_weights)}
+    betas = betas_at(schedule, loss.hint_weights, loss.hint_schedules, progress=0.0)
+    return numbers | {f"beta.{index}": beta for index, beta in enumerate(betas)}
 
 
 def _read(path: Path) -> Arrays:

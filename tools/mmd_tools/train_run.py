@@ -15,6 +15,7 @@ from mmd.errors import TrainingFailed, UsageError
 from mmd.training.dropout import dropout_masks
 from mmd.training.engine import Batch, Engine, LossWeights
 from mmd.training.engines import open_engine
+from mmd.training.schedule import betas_at
 from mmd_tools.fuse import fuse
 from mmd_tools.nets import AugmentRecipe, PretrainRecipe, with_weights
 from mmd_tools.recipe import Recipe, nearest
@@ -159,10 +160,9 @@ def _weights(schedule: Schedule, artifact_set: ArtifactSet, progress: float) -> 
         return float(np.interp(progress, [place for place, _ in points], [value for _, value in points]))
 
     loss = artifact_set.manifest.loss
-    beta = at(schedule.beta)
     return LossWeights(
         alpha=at(schedule.alpha),
-        betas=tuple(beta * weight for weight in loss.hint_weights),
+        betas=betas_at(schedule, loss.hint_weights, loss.hint_schedules, progress),
         gamma=at(schedule.gamma),
         temperature=loss.temperature,
     )

@@ -62,6 +62,13 @@ class LossSpec(_Part, frozen=True):
     schedules: dict[str, Schedule]
     """Has at least obedient, adamant, independent and unlabelled."""
     default_schedule: str
+    hint_schedules: tuple[tuple[Point, ...], ...] = ()
+    """One a probe pair: a factor over the progress of the round on beta and the pair's weight; without points, 1."""
+    soft: Literal["kl", "mse", "dkd"] = "kl"
+    label_smoothing: float = 0.0
+    tckd_weight: float = 1.0
+    nckd_weight: float = 8.0
+    """The two of `dkd`; constants in the graphs, as is the label smoothing."""
 
 
 class OptimizerSpec(_Part, frozen=True):

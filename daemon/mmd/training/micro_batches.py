@@ -2,8 +2,9 @@
 
 The losses are means over the batch, so their coefficients are weighted for each part: by its share of the labelled
 samples, by its share of all samples, and for a root of a mean, whose slope depends on the whole batch, by what a first
-look at all parts tells. The step is that of the whole batch, but for rounding. Equal states and batches end in equal
-bits.
+look at all parts tells. The step is that of the whole batch, but for rounding; only the hint `similarity`,
+which compares the samples of a batch with each other, compares those of each part. Equal states and batches end in
+equal bits.
 """
 
 import math

@@ -12,7 +12,7 @@ import msgspec
 
 from mmd import durable
 from mmd.artifact.load import ArtifactSet
-from mmd.artifact.manifest import Schedule
+from mmd.artifact.manifest import Point, Schedule
 from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged, TrainingFailed, UsageError
 from mmd.layout import StateDir
@@ -36,6 +36,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     schedule: Schedule
     temperature: float
     hint_weights: tuple[float, ...]
+    hint_schedules: tuple[tuple[Point, ...], ...] = ()
+    """As in the manifest; plans from before there were any have none."""
     epochs: int
     steps: int
     batch_size: int
@@ -113,6 +115,7 @@ def make_plan(
         schedule=manifest.loss.schedules[preset],
         temperature=manifest.loss.temperature,
         hint_weights=manifest.loss.hint_weights,
+        hint_schedules=manifest.loss.hint_schedules,
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,

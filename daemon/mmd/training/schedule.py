@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from mmd.artifact.manifest import Point
+from mmd.artifact.manifest import Point, Schedule
 from mmd.training.engine import LossWeights
 from mmd.training.plan import RoundPlan
 
@@ -33,12 +33,22 @@ def interpolate(points: Sequence[Point], progress: float) -> float:
 def weights_at(plan: RoundPlan, step: int) -> LossWeights:
     """Return a(t), b_l(t), g(t) and T for the step that follows `step` finished ones."""
     progress = step / max(1, plan.steps - 1)
-    beta = interpolate(plan.schedule.beta, progress)
     return LossWeights(
         alpha=interpolate(plan.schedule.alpha, progress),
-        betas=tuple(beta * weight for weight in plan.hint_weights),
+        betas=betas_at(plan.schedule, plan.hint_weights, plan.hint_schedules, progress),
         gamma=interpolate(plan.schedule.gamma, progress),
         temperature=plan.temperature,
+    )
+
+
+def betas_at(
+    schedule: Schedule, weights: Sequence[float], factors: Sequence[Sequence[Point]], progress: float
+) -> tuple[float, ...]:
+    """Return b_l(t) of every probe pair: the schedule's beta, times the pair's weight, times the pair's own factor."""
+    beta = interpolate(schedule.beta, progress)
+    return tuple(
+        beta * weight * (interpolate(points, progress) if points else 1.0)
+        for weight, points in zip(weights, factors or ((),) * len(weights), strict=True)
     )
 
 

@@ -39,6 +39,18 @@ def test_each_hint_has_its_own_weight() -> None:
     assert weights_at(plan, 3).betas == pytest.approx((0.4, 0.2))
 
 
+def test_a_hint_may_have_a_schedule_of_its_own_within_the_schedule() -> None:
+    plan = round_plan(
+        steps=21,
+        hint_weights=(1.0, 0.5),
+        hint_schedules=((), ((0.0, 1.0), (0.5, 0.0))),
+        schedule=Schedule(alpha=((0, 1),), beta=((0.0, 0.4),), gamma=((0.0, 1.0),)),
+    )
+    assert weights_at(plan, 0).betas == pytest.approx((0.4, 0.2))
+    assert weights_at(plan, 5).betas == pytest.approx((0.4, 0.1))
+    assert weights_at(plan, 15).betas == pytest.approx((0.4, 0.0))
+
+
 def test_the_learning_rate_rises_to_its_highest_and_then_falls_to_a_twentieth() -> None:
     plan = round_plan(steps=100, warmup_steps=10, learning_rate=0.1)
     rates = [learning_rate_at(plan, step) for step in range(100)]

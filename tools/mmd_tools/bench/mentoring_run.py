@@ -206,6 +206,7 @@ def _plan(artifact_set: ArtifactSet, schedule: Schedule, steps: int, seed: int) 
         schedule=schedule,
         temperature=loss.temperature,
         hint_weights=loss.hint_weights,
+        hint_schedules=loss.hint_schedules,
         epochs=1,
         steps=steps,
         batch_size=BATCH_SIZE,

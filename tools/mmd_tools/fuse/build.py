@@ -14,6 +14,7 @@ from mmd_tools.fuse import edit
 from mmd_tools.fuse.anchor import read_anchor
 from mmd_tools.fuse.gradients import training_files
 from mmd_tools.fuse.graphs import forward_graph, mentor_model, mentor_outputs, reserve_names
+from mmd_tools.fuse.losses import Terms
 from mmd_tools.fuse.network import Network, read_network, renamed
 from mmd_tools.fuse.probes import Probe, resolve_probe
 from mmd_tools.fuse.projectors import fit_projectors, start_at
@@ -119,10 +120,10 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
     """Make every graph of the set. `replay` is the half of the anchor set that training may see: the even rows."""
     from mmd_tools.lowering import lower
 
-    mentor, mentee, probes = pair.mentor, pair.mentee, pair.probes
+    mentor, mentee, probes, kinds = pair.mentor, pair.mentee, pair.probes, _kinds(recipe)
     try:
         forward = {
-            is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed)
+            is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed, kinds=kinds)
             for is_cached in (False, True)
         }
     except Unfit as error:
@@ -150,6 +151,11 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
         portable_cached=lower(cached.training, parameters, recipe.optimizer),
         start=_start_values(forward[False].model, parameters),
     )
+
+
+def _kinds(recipe: Recipe) -> Terms:
+    loss = recipe.loss
+    return Terms(loss.soft, loss.label_smoothing, loss.tckd_weight, loss.nckd_weight)
 
 
 def _start_values(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, edit.Array]:

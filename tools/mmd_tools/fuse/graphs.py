@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
-from mmd_tools.fuse.losses import HINT_LOSSES, Nodes, label_loss, soft_loss
+from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
 from mmd_tools.fuse.pooling import trained_form
 from mmd_tools.fuse.probes import Probe, compared
@@ -18,6 +18,7 @@ LOSS_PREFIX = "loss/"
 UPDATE_INPUTS = frozenset({"learning_rate", "weight_decay", "clip_norm", "step"})
 RESERVED = UPDATE_INPUTS | {"labels", "alpha", "gamma", "temperature", "loss", "lazy_reset_grad"}
 RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
+PLAIN = Terms()
 RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX)
 
 
@@ -70,7 +71,13 @@ def mentor_outputs(mentor: Network, probes: Sequence[Probe]) -> tuple[str, ...]:
 
 
 def forward_graph(
-    mentee: Network, mentor: Network | None, probes: Sequence[Probe], *, is_cached: bool, seed: int
+    mentee: Network,
+    mentor: Network | None,
+    probes: Sequence[Probe],
+    *,
+    is_cached: bool,
+    seed: int,
+    kinds: Terms = PLAIN,
 ) -> ForwardGraph:
     """Build the graph from inputs to losses. Without a Mentor the soft loss is 0 and there are no hints."""
     graph = onnx.GraphProto(name="cached" if is_cached else "fused")
@@ -87,7 +94,7 @@ def forward_graph(
         frozen = mentor_model(mentor, mentee.input, mentor_outputs(mentor, probes))
         graph.node.extend(frozen.graph.node)
         graph.initializer.extend(frozen.graph.initializer)
-    nodes = _loss_nodes(mentee, mentor, probes, seed)
+    nodes = _loss_nodes(mentee, mentor, probes, seed, kinds)
     graph.node.extend(nodes.nodes)
     graph.initializer.extend(nodes.initializers)
     terms = ["loss", "loss.label", "loss.soft", *(f"loss.hint.{probe.index}" for probe in probes)]
@@ -111,16 +118,17 @@ def _value(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
 
 
-def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe], seed: int) -> Nodes:
+def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe], seed: int, kinds: Terms) -> Nodes:
     nodes = Nodes(LOSS_PREFIX)
-    label_loss(nodes, mentee.logits, out="loss.label")
+    label_loss(nodes, mentee.logits, kinds, out="loss.label")
     terms = [("alpha", "loss.label")]
     if mentor is None:
         # 0, computed from the inputs that would otherwise be unused, so that every set takes the same ones.
         zero = nodes.add("Sub", ["gamma", "gamma"])
         nodes.add("Mul", [zero, "temperature"], out="loss.soft")
     else:
-        soft_loss(nodes, f"{MENTOR_PREFIX}{mentor.logits}", mentee.logits, out="loss.soft")
+        theirs = f"{MENTOR_PREFIX}{mentor.logits}"
+        SOFT_LOSSES[kinds.soft](nodes, theirs, mentee.logits, kinds, out="loss.soft")
         terms.append(("gamma", "loss.soft"))
     for probe in probes:
         ours, theirs = compared(nodes, probe, f"{MENTOR_PREFIX}{probe.mentor}", seed)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmd.artifact.manifest import Point
 from mmd.errors import UsageError
 from mmd_tools.fuse.losses import CHANNEL_FREE, Nodes
 from mmd_tools.fuse.network import Network
@@ -24,6 +25,7 @@ class Probe:
     mentee_shape: Shape
     loss: str
     weight: float
+    schedule: tuple[Point, ...] = ()
 
     @property
     def needs_projector(self) -> bool:
@@ -49,7 +51,7 @@ def resolve_probe(index: int, asked: ProbeRecipe, mentor: Network, mentee: Netwo
         raise UsageError(f"The {pair} cannot be mapped: {list(ours)} is neither a row nor a map of channels.")
     if asked.loss == "attention" and len(ours) != 3:
         raise UsageError(f"The {pair} asks for the loss `attention`, which needs maps of channels, not rows.")
-    return Probe(index, mentor_name, mentee_name, theirs, ours, asked.loss, asked.weight)
+    return Probe(index, mentor_name, mentee_name, theirs, ours, asked.loss, asked.weight, asked.schedule)
 
 
 def _find(name: str, network: Network) -> str:

@@ -19,6 +19,7 @@ from mmd.artifact.manifest import (
     LossSpec,
     Manifest,
     Parameter,
+    Point,
     ProbePair,
     TrainingDefaults,
     encode_manifest,
@@ -114,6 +115,11 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
             hint_weights=tuple(probe.weight for probe in content.probes),
             schedules=recipe.loss.all_schedules,
             default_schedule=recipe.loss.default_schedule,
+            hint_schedules=_hint_schedules(content.probes),
+            soft=recipe.loss.soft,
+            label_smoothing=recipe.loss.label_smoothing,
+            tckd_weight=recipe.loss.tckd_weight,
+            nckd_weight=recipe.loss.nckd_weight,
         ),
         optimizer=recipe.optimizer,
         training=TrainingDefaults(
@@ -136,6 +142,11 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         versions={"python": platform.python_version(), **_versions()},
         dropout=mentee.dropouts,
     )
+
+
+def _hint_schedules(probes: tuple[Probe, ...]) -> tuple[tuple[Point, ...], ...]:
+    """Return every pair's own factor; nothing at all where no pair has one."""
+    return tuple(probe.schedule for probe in probes) if any(probe.schedule for probe in probes) else ()
 
 
 def _probe_pair(probe: Probe) -> ProbePair:
