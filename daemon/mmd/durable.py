@@ -4,10 +4,14 @@ The order is always: temporary name in the same folder, write, fsync, close, ren
 This is the only module that renames into place.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+REMOVED_SUFFIX = ".removed"
+"""Of a folder, hidden by a dot, that is on its way out; `sweep_removed` finishes what a kill interrupted."""
 
 
 def fsync_folder(folder: Path) -> None:
@@ -20,8 +24,13 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its missing parents, each durable in its own parent."""
+    """Create `folder` and its missing parents, each durable in its own parent.
+
+    One that is there already is made durable too: who made it may have been killed before they came to that.
+    """
     if folder.is_dir():
+        with contextlib.suppress(PermissionError):  # in a folder that we cannot open, somebody else made it
+            fsync_folder(folder.parent)
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
@@ -75,11 +84,20 @@ def remove_folder(folder: Path) -> None:
     """Remove `folder` so that a crash leaves it whole under its name, or gone from it."""
     import shutil  # slow to import, and no command that only reads needs it
 
-    doomed = folder.with_name(f".{folder.name}.removed")
+    doomed = folder.with_name(f".{folder.name}{REMOVED_SUFFIX}")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     fsync_folder(folder.parent)
-    shutil.rmtree(doomed)
+    with contextlib.suppress(FileNotFoundError):  # somebody who sweeps up took it
+        shutil.rmtree(doomed)
+
+
+def sweep_removed(folder: Path) -> None:
+    """Finish every `remove_folder` in `folder` that was killed before its end."""
+    for doomed in folder.glob(f".*{REMOVED_SUFFIX}"):
+        import shutil
+
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def move(path: Path, destination: Path) -> None:

@@ -150,9 +150,7 @@ def test_what_a_cut_off_removal_left_is_no_obstacle_for_the_next(tmp_path: Path)
 
 def test_every_new_folder_is_forced_into_its_parent(disk: Disk, tmp_path: Path) -> None:
     durable.make_folder(tmp_path / "a" / "b")
-    assert disk.calls == [f"fsync {tmp_path.name}", "fsync a"]
-    durable.make_folder(tmp_path / "a" / "b")
-    assert len(disk.calls) == 2
+    assert disk.calls == [f"fsync {tmp_path.parent.name}", f"fsync {tmp_path.name}", "fsync a"]
 
 
 def test_a_move_forces_both_folders(disk: Disk, tmp_path: Path) -> None:
@@ -184,3 +182,33 @@ def test_the_last_version_is_what_is_read(tmp_path_factory: pytest.TempPathFacto
     for version in versions:
         durable.write_bytes(path, version)
         assert path.read_bytes() == version
+
+
+def test_a_folder_that_a_killed_process_made_is_forced_to_disk_too(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()  # its maker was killed before it forced the folder above
+    durable.make_folder(tmp_path / "made" / "deeper")
+    assert disk.calls == [f"fsync {tmp_path.name}", "fsync made"]
+    disk.calls.clear()
+    durable.make_folder(tmp_path / "made" / "deeper")
+    assert disk.calls == ["fsync made"]
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gen-0001").mkdir()
+    (tmp_path / "gen-0001" / "model").write_bytes(OLD)
+    (tmp_path / ".hidden").mkdir()
+
+    def killed(folder: Path, **options: object) -> None:
+        if Path(folder).exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            durable.remove_folder(tmp_path / "gen-0001")
+    assert names(tmp_path) == {".gen-0001.removed", ".hidden"}
+    durable.sweep_removed(tmp_path)
+    assert names(tmp_path) == {".hidden"}
+    durable.sweep_removed(tmp_path / "nothing")

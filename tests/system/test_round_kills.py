@@ -19,7 +19,8 @@ from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_outcome
 from mmd.samples.store import SampleStore
-from mmd.supervisor.rounds import begin_round, finish_round, open_round, trainer_command
+from mmd.supervisor.progress import open_round
+from mmd.supervisor.rounds import begin_round, finish_round, trainer_command
 
 RESULTS = ("candidate/mentee.onnx", "candidate/parameters.safetensors", "candidate/card.json", "verdict.json")
 Act = Callable[["subprocess.Popen[str]", dict[str, Any]], None]

@@ -416,3 +416,13 @@ def test_a_round_waits_until_the_last_sample_has_arrived(board: Rig) -> None:
     board.board.plug()
     assert "samples_arriving" in board.codes()
     eventually(lambda: board.is_in("training"))
+
+
+def test_what_a_killed_forget_left_is_gone_once_the_daemon_runs(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        for leftover in (board.state.models / ".gen-0007.removed", board.state.root / ".set.removed"):
+            leftover.mkdir()
+            (leftover / "parameters.safetensors").write_bytes(b"what the sample left")
+        board.start()
+        assert not list(board.state.models.glob(".gen-*"))
+        assert not list(board.state.root.glob(".set*"))

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 def status_and_why(session: Session) -> tuple[Json, Json]:
     """Return what `status` and `why` say without a daemon."""
-    from mmd.supervisor.view import offline_view
+    from mmd.supervisor.offline import offline_view
 
     return offline_view(session.state, session.config)
 

@@ -52,7 +52,7 @@ def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "Ro
 
     from mmd.promotion.outcome import read_outcome
     from mmd.supervisor.control import ask
-    from mmd.supervisor.rounds import open_round
+    from mmd.supervisor.progress import open_round
     from mmd.training.plan import next_round_number, read_plan, read_progress, round_folder
 
     number = open_round(state) or next_round_number(state)
@@ -124,7 +124,7 @@ def _require_consent(state: "StateDir", config: "Config", store: "SampleStore") 
     from mmd.conditions import sense
     from mmd.conditions.reading import system_clock
     from mmd.policy import Facts, Mode, Tracker, decide, look
-    from mmd.supervisor.rounds import has_trained, open_round
+    from mmd.supervisor.progress import has_trained, open_round
 
     now = system_clock()
     conditions, _ = sense(Path(config.daemon.sys_root), state.root, now=now)

@@ -33,7 +33,7 @@ def why(session: Session, as_json: bool, period: str | None) -> None:
     if as_json:
         print(json.dumps({**answer, "daemon": is_daemon}))
         return
-    for line in why_lines(answer, is_daemon=is_daemon):
+    for line in why_lines(answer):
         print(line)
 
 
@@ -127,16 +127,10 @@ def _words(seconds: float) -> str:
     return ago(0.0, now=seconds)
 
 
-def why_lines(answer: dict[str, Any], *, is_daemon: bool) -> list[str]:
+def why_lines(answer: dict[str, Any]) -> list[str]:
     """Return the answer as sentences."""
     reasons, lines = answer["reasons"], []
-    if not is_daemon:
-        lines.append("No daemon is running: nothing trains until `mmd run` is started.")
-        if reasons:
-            lines.append("Once it runs, it would wait as well, for these reasons:")
-        else:
-            lines.append("All conditions hold; it would train at once.")
-    elif answer["state"] in ("training", "evaluating"):
+    if answer["state"] in ("training", "evaluating"):
         lines.append(f"The daemon is {answer['state']}: all conditions hold.")
     elif not reasons:
         lines.append(f"Nothing is in the way (state: {answer['state']}).")

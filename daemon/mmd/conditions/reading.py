@@ -17,7 +17,7 @@ class Instant:
     wall: float
     """Seconds since 1970; it may jump both ways."""
     monotonic: float
-    """Seconds that the machine was awake; it never goes back."""
+    """Seconds since the machine started, asleep or awake; it never goes back."""
 
     def wall_of(self, monotonic: float) -> float:
         """Return the wall time of an earlier moment as today's wall clock has it."""
@@ -25,7 +25,7 @@ class Instant:
 
 
 def system_clock() -> Instant:
-    return Instant(wall=time.time(), monotonic=time.monotonic())
+    return Instant(wall=time.time(), monotonic=time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 @dataclass(frozen=True)

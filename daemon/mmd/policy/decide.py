@@ -49,6 +49,8 @@ class Facts:
     retry_at: float | None = None
     """Monotonic time before which a trainer that failed is not started again."""
     failure: str = ""
+    stopped_since: float | None = None
+    """Wall time since when no daemon runs; `None` while one does."""
 
 
 def decide(
@@ -92,10 +94,16 @@ def cooldown_seconds(config: Config, failed_rounds: int) -> float:
 
 def _every_reason(conditions: Conditions, facts: Facts, config: Config, tracker: Tracker, now: Instant) -> list[Reason]:
     return [
+        *_daemon_reasons(facts),
         *_resource_reasons(conditions, facts, config, tracker, now),
         *_owner_and_pace_reasons(facts, config, tracker, now),
         *_work_reasons(facts, config, tracker, now),
     ]
+
+
+def _daemon_reasons(facts: Facts) -> Iterator[Reason]:
+    if facts.stopped_since is not None:
+        yield Reason(Code.NO_DAEMON, "No daemon is running.", facts.stopped_since, "you start `mmd run`")
 
 
 def _since(code: Code, tracker: Tracker, now: Instant) -> float:

@@ -24,6 +24,7 @@ class Code(StrEnum):
     TOO_FEW_SAMPLES = "too_few_samples"
     NOTHING_NEW = "nothing_new"
     NO_ARTIFACT_SET = "no_artifact_set"
+    NO_DAEMON = "no_daemon"
 
 
 class Kind(Enum):
@@ -67,6 +68,7 @@ REASONS: dict[Code, ReasonKind] = {
     Code.TOO_FEW_SAMPLES: ReasonKind(Kind.WORK, "fewer samples to train on than `training.min_samples`"),
     Code.NOTHING_NEW: ReasonKind(Kind.WORK, "fewer new samples since the last round than `training.min_new_samples`"),
     Code.NO_ARTIFACT_SET: ReasonKind(Kind.WORK, "no artifact set is installed"),
+    Code.NO_DAEMON: ReasonKind(Kind.USER, "nobody has started the daemon (`mmd run`)"),
 }
 
 

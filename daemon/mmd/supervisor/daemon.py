@@ -13,7 +13,7 @@ from mmd.conditions import Conditions, Instant, sense
 from mmd.conditions.reading import system_clock
 from mmd.conditions.sense import Seen
 from mmd.config import Config
-from mmd.durable import make_folder
+from mmd.durable import make_folder, sweep_removed
 from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
@@ -93,6 +93,8 @@ class Daemon:
                 f"Cannot make the state folder {self.state_dir.root} ({error.strerror}); name another by --state-dir."
             ) from error
         with DaemonLock(self.state_dir.lock_file):
+            for folder in (self.state_dir.root, self.state_dir.models):
+                sweep_removed(folder)
             wake = self._catch_signals()
             now = self._clock()
             self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)

@@ -1,4 +1,4 @@
-"""How far is the open round, and how did the rounds before it end? Read from the rounds' folders, without numpy."""
+"""Which round is open, how far is it, and how did those before it end? Read from their folders, without numpy."""
 
 import logging
 import math
@@ -21,6 +21,20 @@ class Progress:
     step: int
     steps: int
     loss: float | None = None
+
+
+def open_round(state_dir: StateDir) -> int | None:
+    """Return the number of the round that was begun and not finished; `None` when there is none."""
+    numbers = round_numbers(state_dir)
+    if not numbers or read_outcome(round_folder(state_dir, numbers[-1])) is not None:
+        return None
+    return numbers[-1]
+
+
+def has_trained(state_dir: StateDir) -> bool:
+    """Return whether any round was trained to its end."""
+    outcomes = (read_outcome(round_folder(state_dir, number)) for number in round_numbers(state_dir))
+    return any(outcome is not None and outcome.outcome != "abandoned" for outcome in outcomes)
 
 
 def progress_on_disk(state_dir: StateDir, number: int) -> Progress:

@@ -22,9 +22,17 @@ from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import DONE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.store import SampleStore
-from mmd.supervisor.progress import Progress, after_step, is_failure, last_end, progress_on_disk
+from mmd.supervisor.progress import (
+    Progress,
+    after_step,
+    has_trained,
+    is_failure,
+    last_end,
+    open_round,
+    progress_on_disk,
+)
 from mmd.supervisor.retries import RETRY_SECONDS, Retries
-from mmd.supervisor.rounds import begin_round, finish_round, has_trained, is_judged, open_round, trainer_command
+from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 from mmd.training.plan import round_folder

@@ -1,4 +1,4 @@
-"""Which round is open, and how is one begun, run and finished? The same few steps for the daemon and for `mmd train`.
+"""How is a round begun, run and finished? The same few steps for the daemon and for `mmd train`.
 
 Needs neither numpy nor onnxruntime: the trainer is a process of its own.
 """
@@ -10,32 +10,18 @@ from mmd.artifact.load import read_set
 from mmd.config import Config
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
+from mmd.promotion.outcome import RoundOutcome, read_verdict
 from mmd.samples.records import SampleRecord
 from mmd.samples.store import SampleStore
+from mmd.supervisor.progress import open_round
 from mmd.training.plan import (
     RoundPlan,
     make_plan,
     next_round_number,
     read_plan,
     round_folder,
-    round_numbers,
     write_plan,
 )
-
-
-def open_round(state: StateDir) -> int | None:
-    """Return the number of the round that was begun and not finished; `None` when there is none."""
-    numbers = round_numbers(state)
-    if not numbers or read_outcome(round_folder(state, numbers[-1])) is not None:
-        return None
-    return numbers[-1]
-
-
-def has_trained(state: StateDir) -> bool:
-    """Return whether any round was trained to its end."""
-    outcomes = (read_outcome(round_folder(state, number)) for number in round_numbers(state))
-    return any(outcome is not None and outcome.outcome != "abandoned" for outcome in outcomes)
 
 
 def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: float | None = None) -> RoundPlan:

@@ -1,29 +1,23 @@
-"""What do `mmd status` and `mmd why` say? The answers as plain data, from a running daemon or without one."""
+"""What do `mmd status` and `mmd why` say? The answers as plain data."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mmd.artifact.card import generation_folder, linked_generation, read_card
-from mmd.conditions import Conditions, Reading, sense
-from mmd.conditions.reading import system_clock
+from mmd.conditions import Conditions, Reading
 from mmd.conditions.sense import CONDITIONS
 from mmd.config import Config
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
-from mmd.policy import Facts, Mode, Reason, Tracker, decide, look
-from mmd.policy.decide import has_work
+from mmd.policy import Mode, Reason
 from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
-from mmd.supervisor.hold import held_since
-from mmd.supervisor.progress import Progress, progress_on_disk
-from mmd.supervisor.rounds import has_trained, open_round
+from mmd.supervisor.progress import Progress
 from mmd.supervisor.states import State
-from mmd.supervisor.stock import count_samples
 from mmd.training.plan import round_folder, round_numbers
 
 Json = dict[str, Any]
@@ -136,49 +130,6 @@ def verdict_view(state_dir: StateDir) -> Json | None:
             figures: Json = msgspec.to_builtins(verdict)
             return figures
     return None
-
-
-def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
-    """Return what status and why say when no daemon runs: the store as it lies there, the board as it is now."""
-    now = system_clock()
-    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now)
-    counts = count_samples(state_dir.samples_db)
-    progress, is_round_open = _open_progress(state_dir)
-    facts = Facts(
-        has_artifact_set=state_dir.is_initialised,
-        is_round_open=is_round_open,
-        trainable=counts.trainable,
-        new=counts.new,
-        has_trained=has_trained(state_dir),
-        held_since=held_since(state_dir),
-    )
-    tracker = look(Tracker(), conditions, config.conditions)
-    reasons = decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=now)
-    resting = State.WAITING if has_work(reasons) else State.IDLE
-    state = State.SUSPENDED if is_round_open else resting
-    status = status_view(
-        state_dir,
-        config,
-        state=state,
-        mode=Mode.AUTO,
-        reasons=reasons,
-        conditions=conditions,
-        counts=counts,
-        progress=progress,
-        is_daemon=False,
-    )
-    return status, why_view(state, Mode.AUTO, reasons, [])
-
-
-def _open_progress(state_dir: StateDir) -> tuple[Progress | None, bool]:
-    """Return how far the open round is, where its plan tells, and whether there is one."""
-    number = open_round(state_dir)
-    if number is None:
-        return None, False
-    try:
-        return progress_on_disk(state_dir, number), True
-    except StoreDamaged:
-        return None, True
 
 
 def resident_bytes() -> int:

@@ -1,12 +1,9 @@
 """Does `mmd status` say everything, with a daemon and without one?"""
 
 import json
-import os
 import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -50,7 +47,7 @@ def test_without_a_daemon_the_store_is_shown_and_said_so(tmp_path: Path) -> None
         assert list(found["conditions"]) == list(ConditionsConfig.__struct_fields__)  # type: ignore[call-overload]
         ran = call_mmd("status", state=board.state.root, config=board.config)
         assert ran.code == 0
-        assert "no daemon is running" in ran.out
+        assert "no_daemon No daemon is running. (since " in ran.out
         assert "samples 50: 50 labelled" in ran.out
 
 
@@ -125,7 +122,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
 def test_the_light_commands_import_nothing_heavy(command: str) -> None:
     code = f"""
 import sys
-import mmd.cli.{command}, mmd.cli.main, mmd.supervisor.view, mmd.supervisor.control, mmd.supervisor.daemon
+import mmd.cli.{command}, mmd.cli.main, mmd.supervisor.offline, mmd.supervisor.control, mmd.supervisor.daemon
 heavy = {{"numpy", "onnxruntime", "onnx", "PIL", "watchdog", "rich", "psutil", "safetensors"}} & set(sys.modules)
 sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
 """
@@ -133,13 +130,14 @@ sys.exit(f"imported: {{sorted(heavy)}}" if heavy else 0)
     assert done.returncode == 0, done.stderr
 
 
-def test_status_as_json_imports_nothing_heavy_while_it_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_status_imports_nothing_heavy_while_it_answers(tmp_path: Path, form: list[str]) -> None:
     with rig(tmp_path) as board:
-        code = """
+        code = f"""
 import atexit, sys
-heavy = {"numpy", "onnxruntime", "onnx", "PIL", "watchdog", "rich", "psutil", "safetensors"}
+heavy = {{"numpy", "onnxruntime", "onnx", "PIL", "watchdog", "rich", "psutil", "safetensors"}}
 atexit.register(lambda: sys.stderr.write(",".join(sorted(heavy & set(sys.modules)))))
-sys.argv = ["mmd", "status", "--json"]
+sys.argv = {["mmd", "status", *form]}
 from mmd.cli.main import main
 main()
 """
@@ -149,7 +147,8 @@ main()
         )
         assert done.returncode == 0
         assert done.stderr == ""
-        assert msgspec.json.decode(done.stdout)["samples"]["total"] == 50
+        told = str(msgspec.json.decode(done.stdout)["samples"]["total"]) if form else done.stdout
+        assert "50" in told
 
 
 IMPORTED = """
@@ -199,21 +198,6 @@ def test_status_costs_little_more_than_an_interpreter_with_click(tmp_path: Path)
         least = cpu_seconds("-c", "import click, json, socket")
         answer = cpu_seconds("-m", "mmd", "--state-dir", str(board.state.root), "status", "--json")
         assert answer <= MOST_TIMES_THE_LEAST * least
-
-
-def test_watching_shows_the_status_until_ctrl_c(tmp_path: Path) -> None:
-    controller, terminal = os.openpty()
-    command = [sys.executable, "-m", "mmd", "status", "--watch", "--state-dir", str(tmp_path / "nothing")]
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)
-    os.close(terminal)
-    shown = b""
-    deadline = time.monotonic() + 30
-    while b"run `mmd init`" not in shown and time.monotonic() < deadline:
-        shown += os.read(controller, 4096)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    os.close(controller)
-    assert process.returncode == 0, errors
 
 
 def test_a_reader_that_hangs_up_is_no_error(tmp_path: Path) -> None:

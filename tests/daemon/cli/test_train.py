@@ -17,7 +17,8 @@ from tests.tiny import Board, tiny_board
 
 from mmd.config import Config
 from mmd.supervisor.lock import DaemonLock
-from mmd.supervisor.rounds import begin_round, open_round
+from mmd.supervisor.progress import open_round
+from mmd.supervisor.rounds import begin_round
 
 CALM = """
 [daemon]

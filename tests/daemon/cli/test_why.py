@@ -9,6 +9,7 @@ from tests.fakes.running import rig, wait_for_trainer
 from tests.support import call_mmd, eventually
 
 from mmd.cli.answers import ago
+from mmd.durable import write_json
 from mmd.supervisor.control import ask
 from mmd.supervisor.history import History
 
@@ -49,16 +50,35 @@ def test_a_forced_round_names_what_it_ignores(tmp_path: Path) -> None:
 def test_without_a_daemon_that_is_the_first_reason(tmp_path: Path) -> None:
     with rig(tmp_path) as board:
         lines = call_mmd("why", state=board.state.root, config=board.config).out.splitlines()
-        assert lines == [
-            "No daemon is running: nothing trains until `mmd run` is started.",
-            "All conditions hold; it would train at once.",
-        ]
+        assert lines[0] == "Training does not run (state: waiting), for these reasons:"
+        assert lines[1].startswith("- No daemon is running. [no_daemon, since ")
+        assert lines[2:] == ["  It clears when you start `mmd run`."]
         board.board.unplug()
         ran = call_mmd("why", "--json", state=board.state.root, config=board.config)
         answer = json.loads(ran.out)
         assert answer["daemon"] is False
-        assert [reason["code"] for reason in answer["reasons"]] == ["on_battery"]
-        assert "it would wait as well" in call_mmd("why", state=board.state.root, config=board.config).out
+        assert [reason["code"] for reason in answer["reasons"]] == ["no_daemon", "on_battery"]
+        status = json.loads(call_mmd("status", "--json", state=board.state.root, config=board.config).out)
+        assert [status[key] for key in ("state", "mode")] == [answer[key] for key in ("state", "mode")]
+        assert [reason["code"] for reason in status["reasons"]] == ["no_daemon", "on_battery"]
+
+
+def test_without_a_daemon_the_rest_after_a_round_counts_as_it_will_once_one_runs(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        (board.state.rounds / "0001").mkdir(parents=True)
+        outcome = {"round": 1, "outcome": "rejected", "reason": "No.", "finished": time.time(), "generation": None}
+        write_json(board.state.rounds / "0001" / "done.json", outcome)
+        reasons = json.loads(call_mmd("why", "--json", state=board.state.root, config=board.config).out)["reasons"]
+        assert "cooldown" in [reason["code"] for reason in reasons]
+        board.start()
+        assert "cooldown" in board.codes()
+
+
+def test_no_daemon_runs_since_the_last_one_ended(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        write_day(board.state.root)
+        answer = json.loads(call_mmd("why", "--json", state=board.state.root, config=board.config).out)
+        assert round(time.time() - answer["reasons"][0]["since"], -2) == 3600
 
 
 def test_how_long_ago_is_said_in_the_unit_of_the_time() -> None:

@@ -21,7 +21,8 @@ from mmd.errors import StoreDamaged, TrainingFailed
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
 from mmd.supervisor import trainer
-from mmd.supervisor.rounds import begin_round, finish_round, open_round, trainer_command
+from mmd.supervisor.progress import open_round
+from mmd.supervisor.rounds import begin_round, finish_round, trainer_command
 from mmd.training.checkpoint import CheckpointFolder, save_checkpoint
 from mmd.training.engine import StepLosses, TrainingState
 from mmd.training.plan import RoundPlan, write_plan
