@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 _BLANK = 0x2800
+_LARGEST = 1e100
+"""Beyond it sums of a few values would be infinite."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """By row and column within one character."""
 
 
 def thinned(values: Sequence[float], most: int) -> list[float]:
     """Return at most `most` values: the means of equal stretches of `values`, those that are not finite left out."""
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
     if len(finite) <= most:
         return finite
     edges = [round(index * len(finite) / most) for index in range(most + 1)]

@@ -186,6 +186,7 @@ WORK_FACTS: Mapping[Code, Facts] = {
     Code.TOO_FEW_SAMPLES: Facts(trainable=19, new=19),
     Code.NOTHING_NEW: Facts(trainable=50, new=9, has_trained=True),
     Code.NO_ARTIFACT_SET: Facts(has_artifact_set=False),
+    Code.NO_DAEMON: dataclasses.replace(READY, stopped_since=0.0),
 }
 
 
