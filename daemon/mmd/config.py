@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
 from mmd.strict_toml import read_toml
 
@@ -46,6 +47,10 @@ class TrainingConfig(_Section, frozen=True):
     """Samples computed at once: a board with little memory takes the steps of the whole batch, a part at a time."""
     replay: Fraction | None = None
     """Share of each batch that is drawn from the anchor set."""
+    views: Count | None = None
+    """In how many views each sample is seen, one an epoch: the sample itself, and others made of it. 1: as it is."""
+    augmentation: Augmentation | None = None
+    """How far a view may be from its sample."""
     threads: Count = 1
     checkpoint_every_steps: Count = 25
     min_samples: Count = 20

@@ -1,6 +1,7 @@
 """How is a TOML file read into typed structures, so that every mistake in it is named with its file and its key?"""
 
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -33,6 +34,8 @@ def read_toml(path: Path, kind: type[Document], *, what: str) -> Document:
 
 def _refuse_unknown_keys(document: Any, kind: Any, *, file: str, prefix: str) -> None:
     """Walk `document` along the types of `kind`: structures, tuples of them, and dictionaries of them."""
+    if get_origin(kind) is UnionType:
+        kind = next((each for each in get_args(kind) if each is not NoneType), kind)
     if get_origin(kind) is tuple and isinstance(document, list):
         for index, entry in enumerate(document):
             _refuse_unknown_keys(entry, get_args(kind)[0], file=file, prefix=f"{prefix[:-1]}[{index}].")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -20,10 +20,15 @@ def written(folder: Path, text: str) -> Path:
 def keys(section: type[msgspec.Struct] = Config, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path and the default of every key."""
     for field in msgspec.structs.fields(section):
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            yield from keys(field.type, (*above, field.name))
+        structures = [each for each in (field.type, *get_args(field.type)) if _is_section(each)]
+        if structures:
+            yield from keys(structures[0], (*above, field.name))
         else:
             yield (*above, field.name), field.default
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 KEYS = list(keys())

@@ -14,6 +14,7 @@ import pytest
 from tests.support import run_mmd
 from tests.tiny import tiny_board
 
+from mmd.augmentation import Augmentation
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
@@ -29,7 +30,9 @@ Act = Callable[["subprocess.Popen[str]", dict[str, Any]], None]
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> StateDir:
     """A state folder whose round 1 has a plan of 150 steps and nothing else yet."""
-    board = tiny_board(tmp_path_factory.mktemp("begun") / "state", tiny_set, epochs=30, replay=0.25)
+    varied = Augmentation(shift_pixels=0.5, contrast=0.2)
+    folder = tmp_path_factory.mktemp("begun") / "state"
+    board = tiny_board(folder, tiny_set, epochs=30, replay=0.25, views=3, augmentation=varied)
     with board.store() as store:
         begin_round(board.state, board.config, store)
     return board.state

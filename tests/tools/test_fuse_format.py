@@ -18,6 +18,7 @@ from mmd.artifact.manifest import (
     Schedule,
     TrainingDefaults,
 )
+from mmd.augmentation import Augmentation
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
 from mmd_tools.presets import PRESETS
 
@@ -30,6 +31,7 @@ STRUCTURES = [
     Schedule,
     OptimizerSpec,
     TrainingDefaults,
+    Augmentation,
     Parameter,
     Graphs,
     FileRecord,

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
+from mmd.augmentation import Augmentation
 from mmd.errors import InputRefused, TrainingFailed, UsageError
-from mmd_tools.nets import AugmentRecipe, NetRecipe, PretrainRecipe, build_net
+from mmd_tools.nets import NetRecipe, PretrainRecipe, build_net
 from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe, load_recipe
 from mmd_tools.train import train
 from mmd_tools.train_data import Part, part, read_prepared
@@ -91,7 +92,7 @@ def _request(folder: Path, *, mentor: Path | None = None, **training: object) ->
         mentor=mentor,
         recipe=recipe,
         training=msgspec.structs.replace(recipe.nets["mentor"].training, **training),
-        augment=AugmentRecipe(),
+        augment=Augmentation(),
         train=part(data, "train"),
         validation=part(data, "validation"),
     )

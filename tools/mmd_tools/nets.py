@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,25 +23,12 @@ if TYPE_CHECKING:
 INPUT, LOGITS, BATCH = "input", "logits", "batch"
 OPSET, IR_VERSION = 17, 9
 
-NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
-
-
-class AugmentRecipe(_Section, frozen=True):
-    """`[nets.NAME.augment]`: how far each training image is moved, at most; 0 leaves it alone."""
-
-    shift_pixels: NonNegative = 0.0
-    rotation_degrees: NonNegative = 0.0
-    scale: NonNegative = 0.0
-    """Each axis is stretched by a factor between exp(-scale) and exp(scale)."""
-    shear: NonNegative = 0.0
-    warp_pixels: NonNegative = 0.0
-    """Standard deviation of a smooth random displacement (after Simard et al., ICDAR 2003)."""
 
 
 class PretrainRecipe(_Section, frozen=True):
@@ -62,7 +50,8 @@ class NetRecipe(_Section, frozen=True):
     """Without the batch: (channels, height, width), or (features,)."""
     seed: int = 0
     training: PretrainRecipe = PretrainRecipe()
-    augment: AugmentRecipe = AugmentRecipe()
+    augment: Augmentation = Augmentation()
+    """Of each training sample, drawn anew in every epoch."""
 
 
 class _Builder:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from mmd.artifact.manifest import OptimizerSpec, Point, Schedule
+from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
 from mmd.strict_toml import read_toml
 from mmd_tools.nets import NetRecipe
@@ -76,6 +77,8 @@ class TrainingRecipe(_Section, frozen=True):
     batch_size: Count = 32
     learning_rate: Positive = 1e-3
     replay: Fraction = 0.5
+    views: Count = 1
+    """In how many views each of the owner's samples is seen; see `[augmentation]`."""
 
 
 class Recipe(_Section, frozen=True):
@@ -100,6 +103,8 @@ class Recipe(_Section, frozen=True):
     loss: LossRecipe = LossRecipe()
     optimizer: OptimizerSpec = OptimizerSpec()
     training: TrainingRecipe = TrainingRecipe()
+    augmentation: Augmentation | None = None
+    """How far a view of an owner's sample may be from it."""
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -120,6 +125,7 @@ def check_recipe(recipe: Recipe) -> None:
     if twice:
         raise UsageError(f"`classes` names {twice[0]!r} twice; give every class one name.")
     _check_optimizer(recipe.optimizer)
+    _check_augmentation(recipe)
     _check_loss(recipe)
 
 
@@ -153,6 +159,14 @@ def _check_optimizer(spec: OptimizerSpec) -> None:
         raise UsageError('`optimizer.momentum` and `optimizer.nesterov` are for `kind = "sgd"`; AdamW has beta1.')
     if spec.nesterov and not spec.momentum:
         raise UsageError("`optimizer.nesterov` needs an `optimizer.momentum` above 0.")
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    misfit = recipe.augmentation and recipe.augmentation.misfit(recipe.input.kind)
+    if misfit:
+        raise UsageError(f"`augmentation.{misfit}` does not vary an input of kind {recipe.input.kind}.")
+    if recipe.training.views > 1 and recipe.augmentation is None:
+        raise UsageError("`training.views` is above 1, and no [augmentation] says how a view is made.")
 
 
 def _check_points(key: str, points: tuple[tuple[float, float], ...]) -> None:

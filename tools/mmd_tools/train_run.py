@@ -11,15 +11,16 @@ import onnx
 
 from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.manifest import Schedule
+from mmd.augmentation import Augmentation
 from mmd.errors import TrainingFailed, UsageError
+from mmd.training.augment import augment
 from mmd.training.dropout import dropout_masks
 from mmd.training.engine import Batch, Engine, LossWeights
 from mmd.training.engines import open_engine
 from mmd.training.schedule import betas_at
 from mmd_tools.fuse import fuse
-from mmd_tools.nets import AugmentRecipe, PretrainRecipe, with_weights
+from mmd_tools.nets import PretrainRecipe, with_weights
 from mmd_tools.recipe import Recipe, nearest
-from mmd_tools.train_augment import augment
 from mmd_tools.train_data import Part
 from mmd_tools.train_score import Scorer
 
@@ -36,7 +37,7 @@ class TrainRequest:
     mentor: Path | None
     recipe: Recipe
     training: PretrainRecipe
-    augment: AugmentRecipe
+    augment: Augmentation
     train: Part
     validation: Part
     seed: int = 0
@@ -129,10 +130,8 @@ def _run_epochs(
 def _batch(
     request: TrainRequest, artifact_set: ArtifactSet, places: np.ndarray, movement: np.random.Generator
 ) -> Batch:
-    moved = request.train.inputs[places]
-    if request.recipe.input.kind == "image":
-        moved = augment(moved, request.augment, movement)
-    return Batch(normalise(moved, artifact_set.manifest.input), request.train.labels[places])
+    varied = augment(request.train.inputs[places], request.augment, movement)
+    return Batch(normalise(varied, artifact_set.manifest.input), request.train.labels[places])
 
 
 def learning_rate(training: PretrainRecipe, step: int, steps: int) -> float:

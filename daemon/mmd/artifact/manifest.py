@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from mmd.augmentation import Augmentation
+
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
@@ -114,6 +116,8 @@ class TrainingDefaults(_Part, frozen=True):
     learning_rate: float
     replay: float
     """Share of each batch that is drawn from the anchor set."""
+    views: int = 1
+    """In how many views each sample of the owner is seen, the sample itself among them."""
 
 
 class Parameter(_Part, frozen=True):
@@ -169,6 +173,8 @@ class Manifest(_Part, frozen=True):
     versions: dict[str, str]
     """The packages that built the set."""
     dropout: tuple[DropoutSpec, ...] = ()
+    augmentation: Augmentation | None = None
+    """How far a view may be from its sample; None in a set whose maker does not say."""
     checksum: str = ""
     """SHA-256 of the file with this value left empty; empty in a set from before there was one."""
 

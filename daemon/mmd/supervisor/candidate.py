@@ -1,7 +1,7 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import mark_trained
+from mmd.training.augment import view_of
 from mmd.training.engine import Engine, TrainingState
 from mmd.training.feeds import start_state
 from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
@@ -95,8 +96,8 @@ class RoundWorkshop:
         replay_inputs, replay_labels = artifact_set.replay_anchor()
         if not plan.replay_per_batch:
             replay_inputs, replay_labels = replay_inputs[:0], replay_labels[:0]
-        inputs = np.concatenate([own, replay_inputs.astype(own.dtype)])
-        labels = np.concatenate([np.array(plan.labels, np.int64), replay_labels.astype(np.int64)])
+        inputs = np.concatenate([*_views(own, plan), replay_inputs.astype(own.dtype)])
+        labels = np.concatenate([np.tile(plan.labels, plan.views), replay_labels]).astype(np.int64)
         data = RoundData(
             inputs=inputs,
             labels=labels,
@@ -201,6 +202,19 @@ class RoundWorkshop:
         if outcome is not None:
             tidy_round(self._state, self._number)
         return outcome
+
+
+def _views(own: NDArray[np.generic], plan: RoundPlan) -> Iterator[NDArray[np.generic]]:
+    """Yield the samples in each view in turn, the first being themselves."""
+    yield own
+    for number in range(1, plan.views):
+        assert plan.augmentation is not None, "a plan with views says how they are made"
+        yield np.stack(
+            [
+                view_of(sample, identifier, number, plan.augmentation, plan.view_seed)
+                for sample, identifier in zip(own, plan.sample_ids, strict=True)
+            ]
+        )
 
 
 def _start_of(parent: VerifiedModel, artifact_set: ArtifactSet) -> TrainingState:

@@ -12,7 +12,8 @@ import msgspec
 
 from mmd import durable
 from mmd.artifact.load import ArtifactSet
-from mmd.artifact.manifest import Point, Schedule
+from mmd.artifact.manifest import Manifest, Point, Schedule
+from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged, TrainingFailed, UsageError
 from mmd.layout import StateDir
@@ -52,6 +53,12 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """None in plans from before these could be chosen: what the set says."""
     warmup_steps: int
     checkpoint_every: int
+    views: int = 1
+    """In how many views each sample is seen; see `mmd.training.batches`."""
+    augmentation: Augmentation | None = None
+    """How far a view may be from its sample; None when there is only one."""
+    view_seed: int = 0
+    """The same in every round, so that a view stays what it was."""
     start_generation: int
     sample_ids: tuple[str, ...]
     """What is trained on, in the order that batches index; never a held-out sample."""
@@ -103,6 +110,7 @@ def make_plan(
     replay = manifest.training.replay if training.replay is None else training.replay
     replay_per_batch = min(round(batch_size * replay), batch_size - 1)
     epochs = training.epochs or manifest.training.epochs
+    views = training.views or manifest.training.views
     steps = epochs * math.ceil(len(labels) / (batch_size - replay_per_batch))
     return RoundPlan(
         number=number,
@@ -126,11 +134,29 @@ def make_plan(
         clip_norm=manifest.optimizer.clip_norm if training.clip_norm is None else training.clip_norm,
         warmup_steps=round(steps * _WARMUP_SHARE),
         checkpoint_every=training.checkpoint_every_steps,
+        views=views,
+        augmentation=_augmentation(artifact_set.manifest, config) if views > 1 else None,
+        view_seed=training.seed,
         start_generation=start_generation,
         sample_ids=tuple(labels),
         labels=tuple(labels.values()),
         gate=config.gate,
     )
+
+
+def _augmentation(manifest: Manifest, config: Config) -> Augmentation:
+    """Return how far views may be from their samples: as the owner says, or the set, or as is usual for images."""
+    spec = manifest.input
+    chosen = config.training.augmentation or manifest.augmentation or usual_augmentation(spec.kind, spec.shape)
+    if chosen is None:
+        raise UsageError(
+            f"The artifact set {manifest.name} does not say how a {spec.kind} may be varied; "
+            "say it in [training.augmentation], or set training.views to 1."
+        )
+    misfit = chosen.misfit(spec.kind)
+    if misfit is not None:
+        raise UsageError(f"training.augmentation.{misfit} does not vary an input of kind {spec.kind}; take it out.")
+    return chosen
 
 
 def round_folder(state: StateDir, number: int) -> Path:

@@ -38,11 +38,12 @@ class RoundEnd(Enum):
 
 @dataclass(frozen=True)
 class RoundData:
-    """What a round trains on: the plan's samples, with the replay samples after them."""
+    """What a round trains on: the plan's samples, view by view, with the replay samples after them."""
 
     inputs: NDArray[np.generic]
-    """[own + replay, *shape], as stored."""
+    """[own * views + replay, *shape], as stored."""
     labels: NDArray[np.int64]
+    """[own * views + replay]"""
     own: int
     mentor: MentorOutputs
     input_spec: InputSpec
@@ -109,9 +110,10 @@ class _Run:
         order = BatchOrder(
             seed=plan.seed,
             own=data.own,
-            replay=len(data.inputs) - data.own,
+            replay=len(data.inputs) - data.own * plan.views,
             batch_size=plan.batch_size,
             replay_per_batch=plan.replay_per_batch,
+            views=plan.views,
         )
         while self._step < plan.steps:
             if listener.should_stop():

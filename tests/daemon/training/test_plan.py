@@ -8,6 +8,8 @@ from tests.plans import round_plan
 from tests.support import image_manifest
 
 from mmd.artifact.load import ArtifactSet
+from mmd.artifact.manifest import Manifest
+from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, TrainingConfig
 from mmd.errors import StoreDamaged, UsageError
 from mmd.layout import StateDir
@@ -26,9 +28,12 @@ LABELS = {f"{number:02d}": number % 2 for number in range(30)}
 
 
 def planned(
-    config: Config | None = None, labels: dict[str, int] | None = None, held_out: set[str] | None = None
+    config: Config | None = None,
+    labels: dict[str, int] | None = None,
+    held_out: set[str] | None = None,
+    manifest: Manifest | None = None,
 ) -> RoundPlan:
-    artifact_set = ArtifactSet(Path("set"), image_manifest({}), "sha")
+    artifact_set = ArtifactSet(Path("set"), manifest or image_manifest({}), "sha")
     return make_plan(
         3,
         artifact_set,
@@ -137,3 +142,32 @@ def test_progress_is_read_from_the_last_whole_line(tmp_path: Path) -> None:
     (folder / "losses.jsonl").write_bytes(b'{"step":1,"loss":2.5}\n{"step":2,"loss":1.5}\n{"step":3,"lo')
     progress = read_progress(folder, round_plan())
     assert (progress.step, progress.steps, progress.loss) == (2, 20, 1.5)
+
+
+def test_a_set_that_says_nothing_of_views_gives_one() -> None:
+    plan = planned(Config(training=TrainingConfig(augmentation=Augmentation(scale=0.3))))
+    assert (plan.views, plan.augmentation) == (1, None)
+
+
+def test_views_are_as_far_from_the_sample_as_the_owner_says_or_as_is_usual() -> None:
+    own = Augmentation(scale=0.3)
+    assert planned(Config(training=TrainingConfig(views=4, augmentation=own))).augmentation == own
+    usual = planned(Config(training=TrainingConfig(views=4, seed=9)))
+    assert usual.augmentation == usual_augmentation("image", (1, 8, 8))
+    assert (usual.views, usual.view_seed, usual.seed) == (4, 9, 12), "views stay the same from round to round"
+
+
+def test_views_cost_no_steps() -> None:
+    assert planned(Config(training=TrainingConfig(views=4))).steps == planned().steps
+
+
+def test_a_kind_of_input_that_nobody_knows_how_to_vary_is_refused() -> None:
+    def with_views(**training: object) -> RoundPlan:
+        config = Config(training=TrainingConfig(views=2, **training))  # type: ignore[arg-type]
+        return planned(config, manifest=image_manifest({}, shape=(4, 8)))
+
+    with pytest.raises(UsageError, match=r"set training\.views to 1"):
+        with_views()
+    with pytest.raises(UsageError, match=r"training\.augmentation\.shear does not vary"):
+        with_views(augmentation=Augmentation(shear=0.1))
+    assert with_views(augmentation=Augmentation(noise=0.1)).augmentation == Augmentation(noise=0.1)

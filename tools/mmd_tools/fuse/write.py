@@ -127,6 +127,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
             batch_size=recipe.training.batch_size,
             learning_rate=recipe.training.learning_rate,
             replay=recipe.training.replay,
+            views=recipe.training.views,
         ),
         parameters=tuple(
             Parameter(
@@ -141,6 +142,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         memory_estimate_bytes=memory,
         versions={"python": platform.python_version(), **_versions()},
         dropout=mentee.dropouts,
+        augmentation=recipe.augmentation,
     )
 
 
