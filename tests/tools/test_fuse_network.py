@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from tests.tools import networks
-from tests.tools.networks import NETWORKS, Net, save
+from tests.tools.networks import NETWORKS, SHAPE, Net, run, save
 
 from mmd.errors import ArtifactRefused
 from mmd_tools.fuse.network import read_network
@@ -74,10 +74,10 @@ def test_missing_external_weights_are_named(tmp_path: Path) -> None:
 
 def test_an_unsupported_operator_is_refused_by_type_and_node(tmp_path: Path) -> None:
     net = Net()
-    x = net.add("Selu", net.conv("x", 1, 4), out="normed")
+    x = net.add("Ceil", net.conv("x", 1, 4), out="normed")
     model = net.model(net.gemm(net.add("Flatten", x), 256, 4))
     path = save(model, tmp_path, "net.onnx")
-    with pytest.raises(ArtifactRefused, match=r"unsupported operator Selu \(normed_node\)"):
+    with pytest.raises(ArtifactRefused, match=r"unsupported operator Ceil \(normed_node\)"):
         read_network(path, "mentee")
     assert read_network(path, "mentor").classes == 4
 
@@ -170,12 +170,30 @@ def test_newer_forms_are_said_in_the_older_opset(tmp_path: Path) -> None:
 
 def test_what_the_older_opset_cannot_say_is_refused_by_name(tmp_path: Path) -> None:
     net = Net()
-    weight = net.constant([0, 1, 0, 1], np.int64)
-    x = net.add("Pad", net.conv("x", 1, 4), weight, "", net.constant([2, 3], np.int64), out="padded")
+    x = net.add("AveragePool", net.conv("x", 1, 4), kernel_shape=[2, 2], dilations=[2, 2], out="wide")
     x = net.add("Flatten", net.add("GlobalAveragePool", x))
-    path = save(net.model(net.gemm(x, 4, 4), opset=18), tmp_path, "net.onnx")
-    with pytest.raises(ArtifactRefused, match=r"Pad \(padded_node\) of opset 18 cannot be said in opset 17"):
+    path = save(net.model(net.gemm(x, 4, 4), opset=19), tmp_path, "net.onnx")
+    with pytest.raises(ArtifactRefused, match=r"AveragePool \(wide_node\) of opset 19 cannot be said in opset 17"):
         read_network(path, "mentee")
+
+
+def test_what_the_newer_opset_takes_anyway_need_not_be_said(tmp_path: Path) -> None:
+    net = Net()
+    scales = net.constant([1, 1, 2, 2], np.float32)
+    x = net.add("Resize", net.conv("x", 1, 4), "", scales, antialias=0, keep_aspect_ratio_policy="stretch", out="up")
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    prepared = read_network(save(net.model(net.gemm(x, 4, 4), opset=19), tmp_path, "net.onnx"), "mentee")
+    resize = next(node for node in prepared.model.graph.node if node.op_type == "Resize")
+    assert not resize.attribute and prepared.shapes["up"] == (4, 16, 16)
+
+
+def test_an_exporter_s_fixed_batch_is_forgotten_where_a_map_is_resized(tmp_path: Path) -> None:
+    net = Net()
+    x = net.add("Resize", net.conv("x", 1, 4), "", "", net.constant([1, 4, 5, 5], np.int64), out="up")
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    prepared = read_network(save(net.model(net.gemm(x, 4, 4), batch=1), tmp_path, "net.onnx"), "mentee")
+    assert prepared.shapes["up"] == (4, 5, 5)
+    assert run(prepared.model, {"x": np.zeros((3, *SHAPE), np.float32)})[0].shape == (3, 4)
 
 
 @pytest.mark.parametrize(("shape", "kernel"), [((3, 16), [5]), ((2, 6, 6, 6), [3, 3, 3])], ids=["sound", "volume"])

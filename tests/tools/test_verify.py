@@ -151,3 +151,11 @@ def test_without_the_training_build_the_portable_engine_is_verified_alone(
 
 def test_checks_are_plain_data(made: Path) -> None:
     assert json.dumps([check.__dict__ for check in verify(made)])
+
+
+def test_a_network_that_is_not_the_one_that_trains_is_seen(made: Path) -> None:
+    def bend(model: onnx.ModelProto) -> None:
+        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+
+    edit(made, "mentee.onnx", bend)
+    assert failed(verify(made)) == ["the step computes what mentee.onnx computes"]

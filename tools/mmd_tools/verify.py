@@ -146,6 +146,7 @@ def _engine_checks(artifact_set: ArtifactSet, seed: int) -> Iterator[Check]:
     for ours, theirs in pairs:
         if ours in results:
             yield _agreement(f"{' '.join(ours)} and {' '.join(theirs)} agree", results[ours], results[theirs])
+    yield _forward(artifact_set, batch, results["portable", "cached"][0].label)
     if not training_build_is_installed():
         yield Check("ort_training", True, "not compared: onnxruntime-training is not installed here")
 
@@ -171,6 +172,26 @@ def _random_batch(artifact_set: ArtifactSet, seed: int) -> tuple[Batch, LossWeig
     weights = LossWeights(alpha=0.7, betas=betas, gamma=0.4, temperature=manifest.loss.temperature)
     masks = dropout_masks(manifest.dropout, seed, 0, _BATCH)
     return Batch(inputs=inputs, labels=labels, mentor=mentor, masks=masks), weights
+
+
+def _forward(artifact_set: ArtifactSet, batch: Batch, label_loss: float) -> Check:
+    """Compare the step's loss of labels with the cross-entropy of what mentee.onnx says; without dropout they agree."""
+    import numpy as np
+
+    from mmd.artifact.session import open_session
+
+    name = "the step computes what mentee.onnx computes"
+    manifest = artifact_set.manifest
+    if manifest.dropout:
+        return Check(name, True, "not compared: the set trains with dropout")
+    session = open_session(artifact_set.path(manifest.graphs.inference))
+    logits = session.run([manifest.logits], {manifest.input.name: batch.inputs})[0].astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    rows = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(logits)), batch.labels]
+    expected = float(rows[batch.labels >= 0].mean())
+    difference = abs(label_loss - expected) / max(abs(expected), 1e-30)
+    detail = f"cross-entropy {label_loss:.6g} and {expected:.6g}, relative difference {difference:.1e}"
+    return Check(name, difference <= TOLERANCE, detail)
 
 
 def _agreement(

@@ -10,8 +10,8 @@ from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
-from mmd_tools.fuse.pooling import trained_form
 from mmd_tools.fuse.probes import Probe, compared
+from mmd_tools.fuse.trained import trained_form
 
 MENTOR_PREFIX = "mentor/"
 LOSS_PREFIX = "loss/"

@@ -1,60 +1,60 @@
 """Which operators may the two networks hold? One table; what is not in it is refused by name when a set is built."""
 
+from mmd_tools.fuse import activations
+from mmd_tools.fuse.decompose import DECOMPOSITIONS
+from mmd_tools.fuse.instance_norm import group_normalization
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The Mentee is trained, so each of these has a gradient in onnxruntime's training tools and a lowering rule.
+# The Mentee is trained, so each of these has a gradient in onnxruntime's training tools and a lowering rule, or a form
+# of its own in the training graphs (`trained.py`).
 TRAINABLE = _words(
-    """Abs Add AveragePool Clip Concat Conv Div Erf Exp Flatten Gemm GlobalAveragePool LayerNormalization LeakyRelu Log
-    LogSoftmax MatMul MaxPool Mul Neg Pad Pow ReduceMean ReduceSum Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze
-    Sub Tanh Transpose Unsqueeze"""
+    """Abs Add AveragePool Clip Concat Conv ConvTranspose Cos Div Erf Exp Flatten GatherElements Gemm GlobalAveragePool
+    LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow ReduceLogSumExp ReduceMean
+    ReduceSum Relu Reshape Resize ScatterElements Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Tile TopK
+    Transpose Trilu Unsqueeze Where"""
 )
+
+# Masks and conditions: nothing flows back through them.
+CONDITIONS = _words("And Equal Greater GreaterOrEqual Less LessOrEqual Not Or")
 
 # Removed or rewritten into the operators above before anything else looks at the network.
 _UNROLLED = "unrolled over a sequence of fixed length that starts at zero; two matrices and a bias a direction"
 REWRITINGS = {
+    **{name: rule.__doc__ or "" for name, rule in DECOMPOSITIONS.items()},
     "BatchNormalization": "folded into the weights before it, or a product and a sum; its statistics are frozen",
     "Constant": "a constant of the graph",
     "Dropout": 'gone; with `dropout = "keep"` in the recipe, a product with a mask that is an input of the step',
-    "Elu": "max(x, 0) + alpha (exp(min(x, 0)) - 1)",
     "GRU": _UNROLLED,
-    "Gelu": "x (1 + erf(x / sqrt 2)) / 2, or its tanh approximation",
-    "GlobalMaxPool": "a MaxPool whose window is the whole map",
-    "HardSigmoid": "a line, clipped",
-    "HardSwish": "x times a line, clipped",
+    "Gelu": activations.gelu.__doc__ or "",
+    "GroupNormalization": group_normalization.__doc__ or "",
     "Identity": "gone",
-    "LRN": "x / (bias + alpha / size * the sum of squares over the channels around) ^ beta",
     "LSTM": _UNROLLED,
-    "Mish": "x tanh(softplus x)",
-    "PRelu": "max(x, 0) - slope max(-x, 0)",
+    "Mish": activations.mish.__doc__ or "",
     "RNN": _UNROLLED,
-    "Reciprocal": "1 / x",
-    "Softplus": "max(x, 0) + log(1 + exp(-abs x))",
-    "Softsign": "x / (1 + abs x)",
-    "Sum": "one Add after another",
 }
 REWRITTEN = frozenset(REWRITINGS)
 
 # Integer work on shapes: it carries no gradient and disappears when the shapes turn out to be static.
-SHAPE_WORK = _words("Cast ConstantOfShape Equal Expand Gather Range Shape Where")
+SHAPE_WORK = _words("Cast ConstantOfShape Expand Gather Range Shape")
 
 # The Mentor only looks, so anything the stock runtime computes the same way every time will do.
 FROZEN_ONLY = _words(
-    """Ceil Celu ConvTranspose DepthToSpace DequantizeLinear Einsum Floor GatherElements GatherND InstanceNormalization
-    LpNormalization LpPool Max Mean Min Mod QLinearConv QLinearMatMul QuantizeLinear ReduceL1 ReduceL2 ReduceMax
-    ReduceMin Resize Selu Sign SpaceToDepth Tile Upsample"""
+    """Ceil DequantizeLinear Einsum Floor GatherND LpPool Mod QLinearConv QLinearMatMul QuantizeLinear Sign Upsample"""
 )
 
 SUPPORTED = {
-    "mentee": TRAINABLE | REWRITTEN | SHAPE_WORK,
-    "mentor": TRAINABLE | REWRITTEN | SHAPE_WORK | FROZEN_ONLY,
+    "mentee": TRAINABLE | CONDITIONS | REWRITTEN | SHAPE_WORK,
+    "mentor": TRAINABLE | CONDITIONS | REWRITTEN | SHAPE_WORK | FROZEN_ONLY,
 }
 
 # Slots whose constant operand is a weight that training moves; constants elsewhere stay as they are.
 WEIGHT_SLOTS = {
     "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
     "Gemm": (1, 2),
     "LayerNormalization": (1, 2),
     "MatMul": (0, 1),

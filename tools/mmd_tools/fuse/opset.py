@@ -6,7 +6,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from mmd_tools.fuse import edit
+from mmd_tools.fuse import activations, edit, steps
+from mmd_tools.fuse.decompose import rewritten
+from mmd_tools.fuse.instance_norm import group_normalization
 from mmd_tools.fuse.rewrite import Unfit
 
 Rule = Callable[[onnx.ModelProto, onnx.NodeProto], list[onnx.NodeProto]]
@@ -44,6 +46,7 @@ def _downgrade(model: onnx.ModelProto, found: int, opset: int) -> None:
         rule = OLDER_FORMS.get(node.op_type)
         kept.extend(rule(model, node) if rule else [node])
     for node in kept:
+        _drop_new_defaults(node, found, opset)
         if not _is_taken(node, opset):
             raise Unfit(
                 f"{edit.label(node)} of opset {found} cannot be said in opset {opset}; export it with opset {opset}."
@@ -58,6 +61,28 @@ def _is_taken(node: onnx.NodeProto, opset: int) -> bool:
         return False
     fits = len(node.input) <= schema.max_input and len(node.output) <= schema.max_output
     return fits and all(entry.name in schema.attributes for entry in node.attribute)
+
+
+def _drop_new_defaults(node: onnx.NodeProto, found: int, opset: int) -> None:
+    """Drop attributes that the older schema lacks where they say what the newer one takes anyway."""
+    try:
+        newer, older = (onnx.defs.get_schema(node.op_type, version) for version in (found, opset))
+    except onnx.defs.SchemaError:
+        return
+    unknown = {entry.name: entry for entry in node.attribute if entry.name not in older.attributes}
+    idle = {
+        name
+        for name, entry in unknown.items()
+        if name in newer.attributes
+        and helper.get_attribute_value(entry) == helper.get_attribute_value(newer.attributes[name].default_value)
+    }
+    _drop_attributes(node, idle)
+
+
+def _drop_attributes(node: onnx.NodeProto, names: set[str]) -> None:
+    kept = [entry for entry in node.attribute if entry.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _reduce(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -76,50 +101,41 @@ def _reduce(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto
 
 def _split(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
     """`num_outputs` is said by the number of outputs; both mean equal parts, and 17 refuses a remainder."""
+    _drop_attributes(node, {"num_outputs"})
+    return [node]
+
+
+def _pad(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Since opset 18 pads may name the axes they are for; before they were for all of them."""
+    axes, pads = _constant(model, node, 3), _constant(model, node, 1)
+    if axes is None or pads is None:
+        return [node]
+    rank = _rank(model, node.input[0])
+    if rank is None:
+        raise Unfit(f"{edit.label(node)} names axes of a tensor whose shape is not known; export it with opset 17.")
+    whole = np.zeros((2, rank), np.int64)
+    whole[:, axes.astype(np.int64)] = pads.reshape(2, -1)
     older = onnx.NodeProto()
     older.CopyFrom(node)
-    del older.attribute[:]
-    older.attribute.extend(entry for entry in node.attribute if entry.name != "num_outputs")
+    older.input[1] = edit.add_constant(model, f"{node.output[0]}.pads", whole.ravel())
+    del older.input[3:]
     return [older]
 
 
-def _gelu(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """x / 2 (1 + erf(x / sqrt 2)); or with tanh(sqrt(2 / pi) (x + 0.044715 x^3)) where `approximate` says so."""
-    x, out = node.input[0], node.output[0]
-
-    def scalar(name: str, value: float) -> str:
-        return edit.add_constant(model, f"{out}.{name}", np.array(value, np.float32))
-
-    if edit.attribute(node, "approximate", b"none") == b"tanh":
-        curve = [
-            helper.make_node("Mul", [x, x], [f"{out}.square"]),
-            helper.make_node("Mul", [f"{out}.square", scalar("cubic", 0.044715)], [f"{out}.scaled"]),
-            helper.make_node("Add", [f"{out}.scaled", scalar("one", 1.0)], [f"{out}.factor"]),
-            helper.make_node("Mul", [x, f"{out}.factor"], [f"{out}.inner"]),
-            helper.make_node("Mul", [f"{out}.inner", scalar("root", float(np.sqrt(2 / np.pi)))], [f"{out}.argument"]),
-            helper.make_node("Tanh", [f"{out}.argument"], [f"{out}.curve"]),
-        ]
-    else:
-        curve = [
-            helper.make_node("Mul", [x, scalar("root", float(np.sqrt(0.5)))], [f"{out}.argument"]),
-            helper.make_node("Erf", [f"{out}.argument"], [f"{out}.curve"]),
-        ]
-    return [
-        *curve,
-        helper.make_node("Add", [f"{out}.curve", scalar("unit", 1.0)], [f"{out}.sum"]),
-        helper.make_node("Mul", [f"{out}.sum", x], [f"{out}.double"]),
-        helper.make_node("Mul", [f"{out}.double", scalar("half", 0.5)], [out]),
-    ]
+def _average_pool(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Since opset 19 it may dilate; all ones mean that it does not."""
+    dilations = edit.attribute(node, "dilations", [])
+    if isinstance(dilations, list) and set(dilations) <= {1}:
+        _drop_attributes(node, {"dilations"})
+    return [node]
 
 
-def _mish(model: onnx.ModelProto, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """x tanh(softplus x)"""
-    x, out = node.input[0], node.output[0]
-    return [
-        helper.make_node("Softplus", [x], [f"{out}.softplus"]),
-        helper.make_node("Tanh", [f"{out}.softplus"], [f"{out}.gate"]),
-        helper.make_node("Mul", [x, f"{out}.gate"], [out]),
-    ]
+def _rank(model: onnx.ModelProto, tensor: str) -> int | None:
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    for value in [*inferred.input, *inferred.value_info]:
+        if value.name == tensor and value.type.tensor_type.HasField("shape"):
+            return len(value.type.tensor_type.shape.dim)
+    return None
 
 
 def _constant(model: onnx.ModelProto, node: onnx.NodeProto, index: int) -> edit.Array | None:
@@ -132,6 +148,21 @@ def _constant(model: onnx.ModelProto, node: onnx.NodeProto, index: int) -> edit.
     return edit.array(tensor)
 
 
-_REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin")
+def _by(rule: steps.Rule) -> Rule:
+    return lambda model, node: rewritten(model, node, rule)
 
-OLDER_FORMS: dict[str, Rule] = {**dict.fromkeys(_REDUCTIONS, _reduce), "Split": _split, "Gelu": _gelu, "Mish": _mish}
+
+_REDUCTIONS = (
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
+    *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSumSquare"),
+)
+
+OLDER_FORMS: dict[str, Rule] = {
+    **dict.fromkeys(_REDUCTIONS, _reduce),
+    "AveragePool": _average_pool,
+    "Gelu": _by(activations.gelu),
+    "GroupNormalization": _by(group_normalization),
+    "Mish": _by(activations.mish),
+    "Pad": _pad,
+    "Split": _split,
+}

@@ -1,9 +1,7 @@
-"""How are AveragePool, LayerNormalization and Dropout trained? In a form whose gradient works everywhere.
+"""How is AveragePool trained? In a form whose gradient works everywhere.
 
 onnxruntime-training 1.19.2 takes the size of AveragePoolGrad's result from the graph, where the batch is not known, and
 makes an empty tensor. So the training graphs hold the same sums in other words; `mentee.onnx` keeps its AveragePool.
-LayerNormalization's gradient reads the mean and the deviation, which are outputs of the node that inference leaves out.
-Dropout is a product with a mask that is an input: every engine drops the same values, and a micro-batch its own rows.
 """
 
 from dataclasses import dataclass
@@ -13,8 +11,6 @@ import onnx
 
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.losses import Nodes
-from mmd_tools.fuse.network import Network
-from mmd_tools.fuse.rewrite import Unfit
 
 
 @dataclass(frozen=True)
@@ -26,36 +22,8 @@ class Window:
     pads: tuple[int, ...]
     """Begins, then ends."""
     counts_pads: bool
-
-
-def trained_form(mentee: Network, nodes: Nodes) -> list[onnx.NodeProto]:
-    """Return the Mentee's nodes in the form that can be trained; constants go to `nodes`."""
-    kept: list[onnx.NodeProto] = []
-    masks = iter(mentee.dropouts)
-    for node in mentee.model.graph.node:
-        if node.op_type == "Dropout":
-            kept.append(onnx.helper.make_node("Mul", [node.input[0], next(masks).name], node.output, name=node.name))
-            continue
-        if node.op_type == "LayerNormalization":
-            kept.append(_with_statistics(node))
-            continue
-        if node.op_type != "AveragePool":
-            kept.append(node)
-            continue
-        own = Nodes(f"{node.name}/")
-        before = mentee.input_shape if node.input[0] == mentee.input else mentee.shapes[node.input[0]]
-        after = mentee.shapes[node.output[0]]
-        average(own, node.input[0], before, after, _window(node, before[1:], after[1:]), out=node.output[0])
-        kept.extend(own.nodes)
-        nodes.initializers.extend(own.initializers)
-    return kept
-
-
-def _with_statistics(node: onnx.NodeProto) -> onnx.NodeProto:
-    whole = onnx.NodeProto()
-    whole.CopyFrom(node)
-    whole.output[:] = [node.output[0], f"{node.name}/mean", f"{node.name}/inverse_deviation"]
-    return whole
+    overhang: tuple[int, ...] = ()
+    """How far the last window of each axis reaches beyond the pads, where any does; nothing there is ever counted."""
 
 
 def average(
@@ -67,14 +35,16 @@ def average(
         return _mean_of_blocks(nodes, x, after, window.kernel, out)
     channels, area = before[0], int(np.prod(window.kernel))
     ones = nodes.constant(np.full((channels, 1, *window.kernel), 1 / area))
-    needs_counts = any(window.pads) and not window.counts_pads
+    rank = len(window.kernel)
+    ends = [pad + more for pad, more in zip(window.pads[rank:], window.overhang or [0] * rank, strict=True)]
+    needs_counts = any(window.overhang) or (any(window.pads) and not window.counts_pads)
     mean = nodes.add(
         "Conv",
         [x, ones],
         out=None if needs_counts else out,
         group=channels,
         strides=list(window.strides),
-        pads=list(window.pads),
+        pads=[*window.pads[:rank], *ends],
     )
     if not needs_counts:
         return mean
@@ -91,31 +61,32 @@ def _mean_of_blocks(nodes: Nodes, x: str, after: tuple[int, ...], kernel: tuple[
 
 
 def _counts(before: tuple[int, ...], after: tuple[int, ...], window: Window) -> np.ndarray:
-    """How many real values each window holds, [1, 1, *after]."""
+    """How many values each window counts, [1, 1, *after]: those of the map, or those of the padded map."""
     counts = np.ones((1, 1), np.float32)
+    rank = len(window.kernel)
     for axis, (size, count) in enumerate(zip(before, after, strict=True)):
         starts = np.arange(count) * window.strides[axis] - window.pads[axis]
-        held = np.minimum(starts + window.kernel[axis], size) - np.maximum(starts, 0)
+        low, high = (-window.pads[axis], size + window.pads[rank + axis]) if window.counts_pads else (0, size)
+        held = np.minimum(starts + window.kernel[axis], high) - np.maximum(starts, low)
         counts = counts[..., None] * held.astype(np.float32)
     return counts
 
 
-def _window(node: onnx.NodeProto, before: tuple[int, ...], after: tuple[int, ...]) -> Window:
-    """Read the attributes of an AveragePool. Raises `Unfit` for dilations and for windows that overhang."""
+def window_of(node: onnx.NodeProto, before: tuple[int, ...], after: tuple[int, ...]) -> Window:
+    """Read the attributes of an AveragePool that makes a map of the size `after` of one of the size `before`."""
     kernel = _integers(edit.attribute(node, "kernel_shape", []))
-    strides = _integers(edit.attribute(node, "strides", [1] * len(kernel)))
-    pads = _integers(edit.attribute(node, "pads", [0] * 2 * len(kernel)))
+    rank = len(kernel)
+    strides = _integers(edit.attribute(node, "strides", [1] * rank))
+    pads = _integers(edit.attribute(node, "pads", [0] * 2 * rank))
     mode = edit.attribute(node, "auto_pad", b"NOTSET")
     if mode in (b"SAME_UPPER", b"SAME_LOWER"):
         pads = _same_pads(before, after, kernel, strides, is_upper=mode == b"SAME_UPPER")
-    rank = len(kernel)
-    reach = tuple((before[i] + pads[i] + pads[rank + i] - kernel[i]) // strides[i] + 1 for i in range(rank))
-    if reach != after:
-        raise Unfit(
-            f"{edit.label(node)} rounds its size up or dilates (ceil_mode, dilations), which has no gradient here; "
-            "use padding instead."
-        )
-    return Window(kernel, strides, pads, bool(edit.attribute(node, "count_include_pad", 0)))
+    elif mode == b"VALID":
+        pads = (0,) * 2 * rank
+    # Where the size is rounded up, the last windows hang over the padded map.
+    ends = [(after[i] - 1) * strides[i] + kernel[i] - before[i] - pads[i] for i in range(rank)]
+    overhang = tuple(max(0, ends[i] - pads[rank + i]) for i in range(rank))
+    return Window(kernel, strides, pads, bool(edit.attribute(node, "count_include_pad", 0)), overhang)
 
 
 def _same_pads(

@@ -29,6 +29,7 @@ def make_batch_symbolic(model: onnx.ModelProto) -> None:
     name_output(model, model.graph.output[0].name)
     if fixed_batch is not None:
         _free_reshapes(model, fixed_batch)
+        _free_resizes(model, fixed_batch)
 
 
 def _free_reshapes(model: onnx.ModelProto, fixed_batch: int) -> None:
@@ -41,6 +42,21 @@ def _free_reshapes(model: onnx.ModelProto, fixed_batch: int) -> None:
             # 0 copies the dimension of the input, which is the batch.
             target[0] = -1 if -1 not in target else 0
             node.input[1] = edit.add_constant(model, f"{node.input[1]}.free", target)
+
+
+def _free_resizes(model: onnx.ModelProto, fixed_batch: int) -> None:
+    """Let a Resize to fixed sizes take the batch from its input."""
+    tensors = edit.constants(model)
+    kept: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        sizes = tensors.get(node.input[3]) if node.op_type == "Resize" and len(node.input) > 3 else None
+        if sizes is not None and edit.array(sizes)[0] == fixed_batch:
+            rest, out = edit.add_constant(model, f"{node.output[0]}.rest", edit.array(sizes)[1:]), node.output[0]
+            kept.append(helper.make_node("Shape", [node.input[0]], [f"{out}.batch"], start=0, end=1))
+            kept.append(helper.make_node("Concat", [f"{out}.batch", rest], [f"{out}.sizes"], axis=0))
+            node.input[3] = f"{out}.sizes"
+        kept.append(node)
+    edit.replace_nodes(model, kept)
 
 
 def infer(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -30,13 +30,15 @@ _NETWORKS = """
 
 A Mentee may hold these, and they are trained: {trainable}.
 
+These make masks, and nothing flows back through them: {conditions}.
+
 These are rewritten first:
 
 | operator | becomes |
 |---|---|
 {rewritings}
-These may work on shapes, as exporters write them, and disappear where nothing but constants and sizes goes in (`Gather`
-may pick values too): {shape_work}.
+These may work on shapes, as exporters write them, and disappear where nothing but constants and sizes goes in (`Cast`,
+`Expand` and `Gather` may carry values too): {shape_work}.
 
 Whatever else a Mentee holds is refused when the set is built, with the operator's and the node's name. A Mentor may
 hold in addition, because it is not trained: {frozen}.
@@ -65,6 +67,7 @@ def _networks() -> str:
     return _NETWORKS.format(
         trainable=_listed(operators.TRAINABLE),
         rewritings="".join(f"| `{name}` | {how} |\n" for name, how in sorted(operators.REWRITINGS.items())),
+        conditions=_listed(operators.CONDITIONS),
         shape_work=_listed(operators.SHAPE_WORK),
         frozen=_listed(operators.FROZEN_ONLY),
     )
