@@ -23,7 +23,6 @@ _MOST_WASTE = 1.5
 """A tensor is blocked when rounding its channels up costs at most this factor."""
 STEP: dict[str, Any] = {"alpha": float(np.float32(3e38)), "beta": 0.0}
 """HardSigmoid with these is 1 for every positive number that is not denormal, and 0 for the rest."""
-_BINARY = {"Add", "Sub", "Mul", "Div"}
 _KEEPS_ZERO = {"Relu", "Mul", "Add", "Sub", "Neg", "Sum", "Max", "Min", "Sign", "Abs", "Tanh", "Greater", "Cast"}
 """Element-wise operators that make 0 (or false) of zeros, so that what fills a block up stays harmless."""
 
@@ -111,8 +110,6 @@ class _Walk:
         """Those to which the mask has been applied."""
         self.fused: dict[str, NodeProto] = {}
         """The ReLU that a convolution does at once, by the convolution's output."""
-        self.wide: dict[tuple[str, int], str] = {}
-        """Scalars with more axes, by scalar and number of axes."""
         self.rules: dict[str, Callable[[NodeProto], bool]] = {
             "Conv": self._conv,
             "MaxPool": self._max_pool,
@@ -152,21 +149,9 @@ class _Walk:
         return False
 
     def _copy(self, node: NodeProto) -> None:
-        copy = NodeProto.FromString(node.SerializeToString())
-        shape = self.graph.shapes.get(node.output[0])
-        for index, name in enumerate(node.input):
+        for name in node.input:
             self.images.plain(name)
-            if node.op_type in _BINARY and shape and len(shape) > 1 and shape[-1] == 1:
-                copy.input[index] = self._with_rank(name, len(shape))
-        self.graph.nodes.append(copy)
-
-    def _with_rank(self, tensor: str, rank: int) -> str:
-        """Give a scalar as many axes as its partner: onnxruntime goes value by value over [..., 1] and a bare one."""
-        if self.graph.shapes.get(tensor) != ():
-            return tensor
-        if (tensor, rank) not in self.wide:
-            self.wide[tensor, rank] = self.graph.reshape(tensor, *[1] * rank)
-        return self.wide[tensor, rank]
+        self.graph.nodes.append(node)
 
     def _plan(self, nodes: list[NodeProto]) -> None:
         """Find the ReLUs that a convolution can do, and the masks that can be applied below a pooling."""

@@ -121,8 +121,11 @@ def same_convolution(draw: Draw) -> Case:
 
 def depthwise(draw: Draw) -> Case:
     channels = small(draw, 2, 4)
-    layer = node("Conv", ["a", "v"], group=channels, pads=[1, 1, 1, 1], strides=[small(draw, 1, 2)] * 2)
-    return behind_add(draw, [channels, 5, 6], [layer], parameters={"v": noise(draw, channels, 1, 3, 3)})
+    kernel, strides, dilations = ([small(draw, 1, top) for _ in range(2)] for top in (3, 2, 2))
+    pads = [small(draw, 0, 2) for _ in range(4)]
+    shape = [channels, *(d * (k - 1) + 1 + small(draw, 0, 4) for k, d in zip(kernel, dilations, strict=True))]
+    layer = node("Conv", ["a", "v"], group=channels, strides=strides, dilations=dilations, pads=pads)
+    return behind_add(draw, shape, [layer], parameters={"v": noise(draw, channels, 1, *kernel)})
 
 
 def transposed_convolution(draw: Draw) -> Case:
@@ -145,10 +148,10 @@ def max_pool(draw: Draw) -> Case:
 
 
 def halving_max_pool(draw: Draw) -> Case:
-    """The common case: windows that tile the picture."""
-    size = small(draw, 2, 3)
-    layer = node("MaxPool", ["a"], kernel_shape=[size, size], strides=[size, size])
-    return behind_add(draw, [small(draw, 1, 3), size * small(draw), size * small(draw)], [layer])
+    """The common case: windows that tile the picture, or a sequence, with something left over at the end."""
+    kernel = [small(draw, 1, 3) for _ in range(small(draw, 1, 2))]
+    layer = node("MaxPool", ["a"], kernel_shape=kernel, strides=kernel)
+    return behind_add(draw, [small(draw, 1, 3), *(k * small(draw) + small(draw, 0, k - 1) for k in kernel)], [layer])
 
 
 def pooled_relu(draw: Draw) -> Case:

@@ -145,6 +145,27 @@ def test_a_transposed_convolution_with_automatic_pads_is_refused() -> None:
         build(behind_add(lambda _: 1, [1, 4, 4], [layer], x=np.ones((1, 1, 4, 4), np.float32), parameters=kernel))
 
 
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+def test_of_equal_values_in_a_window_the_first_gets_the_gradient_as_in_the_training_build(
+    size: tuple[int, int],
+) -> None:
+    x = np.random.default_rng(3).integers(0, 3, (2, 4, *size)).astype(np.float32)
+    layer = node("MaxPool", ["a"], kernel_shape=[2, 2], strides=[2, 2])
+    built = build(Case([node("Add", ["x", "w"], ["a"]), layer], {"x": x}, {"w": np.zeros((4, *size), np.float32)}))
+    _, expected = built.gradients_of_training_build()
+    _, gradients = built.gradients(built.lowered_session())
+    np.testing.assert_allclose(gradients["w"], expected["w"], atol=1e-6)
+
+
+def test_a_max_pool_makes_indices_only_where_a_gradient_reads_them() -> None:
+    def outputs(stride: int) -> int:
+        layer = node("MaxPool", ["a"], kernel_shape=[2, 2], strides=[stride, stride])
+        built = build(behind_add(lambda _: 1, [2, 4, 4], [layer], x=np.ones((1, 2, 4, 4), np.float32)))
+        return next(len(n.output) for n in built.lowered.graph.node if n.op_type == "MaxPool")
+
+    assert (outputs(stride=2), outputs(stride=1)) == (1, 2)
+
+
 def test_the_optimizer_of_the_training_build_gets_the_sets_constants_and_a_readable_version() -> None:
     update = helper.make_node("AdamWOptimizer", ["a"], ["b"], domain="com.microsoft", alpha=0.1, adam_mode=1)
     model = helper.make_model(helper.make_graph([update], "optimizer", [], []), ir_version=13)

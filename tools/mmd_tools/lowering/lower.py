@@ -19,6 +19,12 @@ _OLDEST_OPSET, _NEWEST_OPSET = 16, 21
 """ScatterElements adds since 16; onnxruntime 1.19.2 knows no opset after 21."""
 _ACCUMULATOR = "InPlaceAccumulatorV2"
 _RESET = "lazy_reset_grad"
+_PASSES = (
+    simplify.remove_identities,
+    simplify.share_equal_nodes,
+    simplify.remove_dead_nodes,
+    simplify.forget_indices,
+)
 
 
 def lower(training_model: ModelProto, parameters: Sequence[str], optimizer: OptimizerSpec) -> ModelProto:
@@ -73,7 +79,7 @@ def _assemble(e: Emitter, graph: GraphProto, parameters: Sequence[str], moments:
     outputs = _outputs(e, graph, parameters, moments)
     names = {output.name for output in outputs}
     nodes, renamed = e.nodes, simplify.Renamed()
-    for clean in (simplify.remove_identities, simplify.share_equal_nodes, simplify.remove_dead_nodes):
+    for clean in _PASSES:
         nodes = clean(nodes, names, renamed)
     nodes = simplify.fold_constants(nodes, names, e.initializers, e.opset)
     inputs = [v for v in graph.input if v.name != _RESET and not v.name.endswith("_grad.accumulation.buffer")]

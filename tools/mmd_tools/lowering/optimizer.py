@@ -53,14 +53,16 @@ def adamw(e: Emitter, parameter: str, gradient: str, factor: str, spec: Optimize
 
     m1' = beta1 m1 + (1 - beta1) f g; m2' = beta2 m2 + (1 - beta2) f^2 g^2, f the clip factor.
     """
-    first = _moving_average(e, f"{parameter}.m1", gradient, factor, spec.beta1)
+    shape = e.sizes(parameter)
     square, square_factor = e.emit("Mul", gradient, gradient), e.emit("Mul", factor, factor)
-    second = _moving_average(e, f"{parameter}.m2", square, square_factor, spec.beta2)
-    root = e.emit("Sqrt", e.emit("Div", second, _correction(e, spec.beta2)))
-    direction = e.emit("Div", first, e.emit("Add", root, e.constant(spec.epsilon)))
+    first = _moving_average(e, f"{parameter}.m1", gradient, factor, spec.beta1, shape)
+    second = _moving_average(e, f"{parameter}.m2", square, square_factor, spec.beta2, shape)
+    root = e.emit("Sqrt", e.emit("Div", second, _scalar(e, _correction(e, spec.beta2), shape)))
+    direction = e.emit("Div", first, e.emit("Add", root, _scalar(e, e.constant(spec.epsilon), shape)))
     rate = e.emit("Div", RATE, _correction(e, spec.beta1))
-    decayed = e.emit("Mul", parameter, e.emit("Sub", e.constant(1.0), e.emit("Mul", RATE, DECAY)))
-    e.emit("Sub", decayed, e.emit("Mul", direction, rate), to=f"{parameter}.next")
+    kept = e.emit("Sub", e.constant(1.0), e.emit("Mul", RATE, DECAY))
+    decayed = e.emit("Mul", parameter, _scalar(e, kept, shape))
+    e.emit("Sub", decayed, e.emit("Mul", direction, _scalar(e, rate, shape)), to=f"{parameter}.next")
 
 
 def sgd(e: Emitter, parameter: str, gradient: str, factor: str, spec: OptimizerSpec) -> None:
@@ -68,14 +70,15 @@ def sgd(e: Emitter, parameter: str, gradient: str, factor: str, spec: OptimizerS
 
     As PyTorch has it, the decay is part of the gradient; without momentum there is no m1, and p' = p - lr d.
     """
-    clipped = e.emit("Mul", gradient, factor)
-    direction = e.emit("Add", clipped, e.emit("Mul", parameter, DECAY))
+    shape = e.sizes(parameter)
+    clipped = e.emit("Mul", gradient, _scalar(e, factor, shape))
+    direction = e.emit("Add", clipped, e.emit("Mul", parameter, _scalar(e, DECAY, shape)))
     if spec.moments:
-        momentum = e.constant(spec.momentum)
+        momentum = _scalar(e, e.constant(spec.momentum), shape)
         moment = e.emit("Mul", f"{parameter}.m1", momentum)
         moment = e.emit("Add", moment, direction, to=f"{parameter}.m1.next")
         direction = e.emit("Add", direction, e.emit("Mul", moment, momentum)) if spec.nesterov else moment
-    e.emit("Sub", parameter, e.emit("Mul", direction, RATE), to=f"{parameter}.next")
+    e.emit("Sub", parameter, e.emit("Mul", direction, _scalar(e, RATE, shape)), to=f"{parameter}.next")
 
 
 OPTIMIZERS: dict[str, Callable[[Emitter, str, str, str, OptimizerSpec], None]] = {"adamw": adamw, "sgd": sgd}
@@ -86,11 +89,16 @@ def moment_ends(spec: OptimizerSpec) -> tuple[str, ...]:
     return (".m1", ".m2")[: spec.moments]
 
 
-def _moving_average(e: Emitter, moment: str, value: str, factor: str, beta: float) -> str:
-    kept = e.emit("Mul", moment, e.constant(beta))
+def _scalar(e: Emitter, scalar: str, shape: tuple[int, ...]) -> str:
+    """Give a scalar as many axes as its partner: onnxruntime goes value by value over [..., 1] and a bare one."""
+    return e.reshape(scalar, *[1] * len(shape)) if shape[-1:] == (1,) else scalar
+
+
+def _moving_average(e: Emitter, moment: str, value: str, factor: str, beta: float, shape: tuple[int, ...]) -> str:
+    kept = e.emit("Mul", moment, _scalar(e, e.constant(beta), shape))
     # 1 - beta of the rounded beta, as onnxruntime has it. The clip factor is a scalar: folded in here it costs nothing.
     share = e.emit("Mul", e.constant(np.float32(1) - np.float32(beta)), factor)
-    return e.emit("Add", kept, e.emit("Mul", value, share), to=f"{moment}.next")
+    return e.emit("Add", kept, e.emit("Mul", value, _scalar(e, share, shape)), to=f"{moment}.next")
 
 
 def _correction(e: Emitter, beta: float) -> str:

