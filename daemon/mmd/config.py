@@ -10,19 +10,14 @@ import msgspec
 
 from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
+from mmd.limits import ConditionsConfig, NonNegative, Positive, Section, contradiction
 from mmd.strict_toml import read_toml
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
-Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class SamplesConfig(_Section, frozen=True):
+class SamplesConfig(Section, frozen=True):
     """`[samples]`: what is taken in, and how much of it is held out."""
 
     holdout: Fraction = 0.25
@@ -32,7 +27,7 @@ class SamplesConfig(_Section, frozen=True):
     quota_mib: Positive = 1024.0
 
 
-class TrainingConfig(_Section, frozen=True):
+class TrainingConfig(Section, frozen=True):
     """`[training]`: how a round is run. `None` means: what the artifact set recommends."""
 
     engine: Literal["auto", "portable", "ort_training"] = "auto"
@@ -60,7 +55,7 @@ class TrainingConfig(_Section, frozen=True):
     seed: int = 0
 
 
-class GateConfig(_Section, frozen=True):
+class GateConfig(Section, frozen=True):
     """`[gate]`: what a candidate must show before it serves."""
 
     significance: Fraction = 0.05
@@ -71,105 +66,7 @@ class GateConfig(_Section, frozen=True):
     probation_hours: NonNegative = 24.0
 
 
-class ExternalPower(_Section, frozen=True):
-    """`[conditions.external_power]`"""
-
-    required: bool = True
-    dwell_seconds: NonNegative = 5.0
-
-
-class BatteryCharge(_Section, frozen=True):
-    """`[conditions.battery_charge]`"""
-
-    start_percent: NonNegative = 50.0
-    stop_percent: NonNegative = 30.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class UserIdle(_Section, frozen=True):
-    """`[conditions.user_idle]`: how long nobody has touched the board."""
-
-    required: bool = True
-    start_seconds: NonNegative = 300.0
-    stop_seconds: NonNegative = 30.0
-
-
-class SocTemperature(_Section, frozen=True):
-    """`[conditions.soc_temperature]`: the hottest thermal zone."""
-
-    start_celsius: float = 60.0
-    stop_celsius: float = 75.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class MemoryAvailable(_Section, frozen=True):
-    """`[conditions.memory_available]`"""
-
-    start_mib: NonNegative = 300.0
-    stop_mib: NonNegative = 150.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class DiskFree(_Section, frozen=True):
-    """`[conditions.disk_free]`: on the file system of the state folder."""
-
-    start_mib: NonNegative = 300.0
-    stop_mib: NonNegative = 100.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class CpuUsedByOthers(_Section, frozen=True):
-    """`[conditions.cpu_used_by_others]`: of all processors together, the daemon's own work left out."""
-
-    start_percent: NonNegative = 30.0
-    stop_percent: NonNegative = 60.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class CpuPressure(_Section, frozen=True):
-    """`[conditions.cpu_pressure]`: the share of time in which somebody waited for a processor."""
-
-    start_percent: NonNegative = 40.0
-    stop_percent: NonNegative = 80.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class MemoryPressure(_Section, frozen=True):
-    """`[conditions.memory_pressure]`: the share of time in which somebody waited for memory."""
-
-    start_percent: NonNegative = 5.0
-    stop_percent: NonNegative = 20.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class IoPressure(_Section, frozen=True):
-    """`[conditions.io_pressure]`: the share of time in which somebody waited for a disk."""
-
-    start_percent: NonNegative = 30.0
-    stop_percent: NonNegative = 70.0
-    dwell_seconds: NonNegative = 30.0
-
-
-class ConditionsConfig(_Section, frozen=True):
-    """`[conditions]`: start level, stop level and dwell of each condition."""
-
-    external_power: ExternalPower = ExternalPower()
-    battery_charge: BatteryCharge = BatteryCharge()
-    user_idle: UserIdle = UserIdle()
-    soc_temperature: SocTemperature = SocTemperature()
-    memory_available: MemoryAvailable = MemoryAvailable()
-    disk_free: DiskFree = DiskFree()
-    cpu_used_by_others: CpuUsedByOthers = CpuUsedByOthers()
-    cpu_pressure: CpuPressure = CpuPressure()
-    memory_pressure: MemoryPressure = MemoryPressure()
-    io_pressure: IoPressure = IoPressure()
-
-
-HIGH_IS_BAD = frozenset({"soc_temperature", "cpu_used_by_others", "cpu_pressure", "memory_pressure", "io_pressure"})
-"""Conditions whose stop level lies above the start level."""
-
-
-class DaemonConfig(_Section, frozen=True):
+class DaemonConfig(Section, frozen=True):
     """`[daemon]`: the supervisor and the cage of its trainer."""
 
     poll_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=60.0)] = 1.0
@@ -183,7 +80,7 @@ class DaemonConfig(_Section, frozen=True):
     watch_inbox: bool = True
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """The whole configuration file."""
 
     samples: SamplesConfig = SamplesConfig()
@@ -198,20 +95,12 @@ def load_config(path: Path | None) -> Config:
     if path is None:
         return Config()
     config = read_toml(path, Config, what="configuration")
-    _refuse_contradictions(config, path)
+    said = contradiction(config.conditions)
+    if said is not None:
+        raise UsageError(f"The configuration {path} contradicts itself: {said}")
+    if not Path(config.daemon.sys_root).is_dir():
+        raise UsageError(
+            f"The configuration {path} names daemon.sys_root = {config.daemon.sys_root!r}, which is no folder; "
+            'give "/", or leave it out.'
+        )
     return config
-
-
-def _refuse_contradictions(config: Config, path: Path) -> None:
-    """Hold start level and stop level of each condition the right way round."""
-    for name in ConditionsConfig.__struct_fields__:
-        section = getattr(config.conditions, name)
-        units = [field.removeprefix("start") for field in section.__struct_fields__ if field.startswith("start_")]
-        for unit in units:
-            low, high = ("start", "stop") if name in HIGH_IS_BAD else ("stop", "start")
-            lower, upper = getattr(section, low + unit), getattr(section, high + unit)
-            if lower > upper:
-                raise UsageError(
-                    f"The configuration {path} contradicts itself: conditions.{name}.{low}{unit} = {lower:g} "
-                    f"is above {high}{unit} = {upper:g}; swap them."
-                )

@@ -35,6 +35,8 @@ KEYS = list(keys())
 
 
 def as_toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return str(list(value))
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
@@ -103,12 +105,45 @@ def test_a_value_that_does_not_fit_is_refused_naming_its_key(text: str, key: str
         ("disk_free", "start_mib = 100", "stop_mib = 200"),
         ("user_idle", "start_seconds = 10", "stop_seconds = 60"),
         ("soc_temperature", "start_celsius = 90", "stop_celsius = 70"),
+        ("battery_temperature", "start_celsius = 50", "stop_celsius = 40"),
+        ("cpu_pressure", "start_percent = 90", "stop_percent = 50"),
+        ("duty_cycle", "start_percent = 10", "stop_percent = 20"),
     ],
 )
 def test_levels_that_contradict_each_other_are_refused(section: str, first: str, second: str, tmp_path: Path) -> None:
     file = written(tmp_path, f"[conditions.{section}]\n{first}\n{second}\n")
     with pytest.raises(UsageError, match=rf"contradicts itself: conditions\.{section}\..*swap them"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[conditions.soc_temperature]\nstop_celsius = nan\n",
+            "soc_temperature.stop_celsius is not a number",
+        ),
+        ("[conditions.allowed_hours]\nwindows = ['night']\n", "conditions.allowed_hours.windows has 'night'"),
+        ("[conditions.allowed_hours]\nwindows = ['07:00-07:00']\n", "it is empty"),
+        ("[conditions.exclusive_processes]\nnames = ['/usr/bin/game']\n", "as `ps -o comm` shows them"),
+        ("[conditions.exclusive_processes]\nnames = [' ']\n", "conditions.exclusive_processes.names"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_key(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        load_config(written(tmp_path, text))
+    assert words in str(raised.value)
+    assert "contradicts itself" in str(raised.value)
+
+
+def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"daemon.sys_root = '/no/such/board', which is no folder"):
+        load_config(written(tmp_path, "[daemon]\nsys_root = '/no/such/board'\n"))
+
+
+def test_a_percentage_above_a_hundred_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"battery_charge\.start_percent"):
+        load_config(written(tmp_path, "[conditions.battery_charge]\nstart_percent = 150\n"))
 
 
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:

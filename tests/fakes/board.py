@@ -63,6 +63,13 @@ class Board:
         self.write(f"sys/class/thermal/thermal_zone{number}/type", kind)
         return self.write(f"sys/class/thermal/thermal_zone{number}/temp", str(millidegrees))
 
+    def trips(self, number: int, **temperatures: object) -> "Board":
+        """Give a zone trip points by their types, in thousandths of a degree."""
+        for index, (kind, millidegrees) in enumerate(temperatures.items()):
+            self.write(f"sys/class/thermal/thermal_zone{number}/trip_point_{index}_type", kind)
+            self.write(f"sys/class/thermal/thermal_zone{number}/trip_point_{index}_temp", str(millidegrees))
+        return self
+
     def memory(self, *, available_mib: float) -> "Board":
         return self.write("proc/meminfo", f"MemTotal: 4194304 kB\nMemAvailable: {int(available_mib * 1024)} kB")
 
@@ -91,6 +98,23 @@ class Board:
         """What one process used, and its children that ended."""
         fields = ["S", *["1"] * 10, str(ticks), "0", str(children_ticks), "0", *["0"] * 35]
         return self.write(f"proc/{pid}/stat", f"{pid} ({name}) {' '.join(fields)}")
+
+    def running(self, pid: int, name: str) -> "Board":
+        """A process of this name."""
+        return self.write(f"proc/{pid}/comm", name)
+
+    def rail(self, chip: int, channel: int, *, label: str, milliamperes: object, millivolts: object) -> "Board":
+        """A supply rail behind a current sensor that tells voltage and current."""
+        folder = f"sys/class/hwmon/hwmon{chip}"
+        self.write(f"{folder}/name", "ina3221").write(f"{folder}/in{channel}_label", label)
+        self.write(f"{folder}/in{channel}_input", str(millivolts))
+        return self.write(f"{folder}/curr{channel}_input", str(milliamperes))
+
+    def energy_counter(self, number: int, name: str, *, microjoules: object, wraps_at: object = 2**38) -> "Board":
+        """An energy counter of an x86 processor."""
+        folder = f"sys/class/powercap/intel-rapl:{number}"
+        self.write(f"{folder}/name", name).write(f"{folder}/max_energy_range_uj", str(wraps_at))
+        return self.write(f"{folder}/energy_uj", str(microjoules))
 
     def terminal(self, name: str, *, idle_seconds: float) -> "Board":
         """A terminal that was used so many seconds ago."""

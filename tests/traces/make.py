@@ -13,6 +13,7 @@ HOUR, MINUTE = 3600.0, 60.0
 CALM: dict[str, Any] = {
     "external_power": True,
     "battery_charge": 90.0,
+    "battery_temperature": 28.0,
     "soc_temperature": 45.0,
     "memory_available": 2000.0,
     "disk_free": 5000.0,
@@ -20,14 +21,17 @@ CALM: dict[str, Any] = {
     "cpu_pressure": 1.0,
     "memory_pressure": 0.0,
     "io_pressure": 0.0,
+    "exclusive_processes": 0.0,
     "user_idle": 600.0,
 }
 Story = Iterator[tuple[float, dict[str, Any]]]
 
 
 def phone_day() -> Story:
-    """Charged over night, unplugged in the morning, used, plugged in again in the evening with a low battery."""
+    """Charged over night (and warm from it), unplugged in the morning, used, plugged in again with a low battery."""
     yield 0, {"user_idle": 5.0}
+    yield 1 * HOUR, {"user_idle": 3605.0, "battery_temperature": 44.0}
+    yield 1.5 * HOUR, {"user_idle": 5405.0, "battery_temperature": 36.0}
     yield 7 * HOUR, {"user_idle": 1.0, "cpu_used_by_others": 35.0}
     yield 7.5 * HOUR, {"external_power": False, "user_idle": 1.0}
     yield 12 * HOUR, {"external_power": False, "battery_charge": 60.0, "user_idle": 900.0}
@@ -56,7 +60,7 @@ def flapping_charger() -> Story:
 
 def headless_server() -> Story:
     """No battery, no terminal, no thermal zone; a backup every six hours keeps disk and processors busy."""
-    bare = {"battery_charge": None, "user_idle": None, "soc_temperature": None}
+    bare = {"battery_charge": None, "battery_temperature": None, "user_idle": None, "soc_temperature": None}
     yield 0, bare
     for hour in (6, 12, 18):
         yield hour * HOUR, {**bare, "cpu_used_by_others": 70.0, "io_pressure": 75.0}

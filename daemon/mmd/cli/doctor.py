@@ -48,9 +48,8 @@ def _patient(session: Session) -> "Patient":
         config, error = Config(), str(refused)
     now = system_clock()
     root = session.state.root
-    conditions, _ = sense(
-        Path(config.daemon.sys_root), next(folder for folder in (root, *root.parents) if folder.exists()), now=now
-    )
+    folder = next(folder for folder in (root, *root.parents) if folder.exists())
+    conditions, _ = sense(Path(config.daemon.sys_root), folder, now=now, limits=config.conditions)
     return Patient(session.state, config, error, conditions, now, root=Path(config.daemon.sys_root))
 
 

@@ -127,7 +127,7 @@ def _require_consent(state: "StateDir", config: "Config", store: "SampleStore") 
     from mmd.supervisor.progress import has_trained, open_round
 
     now = system_clock()
-    conditions, _ = sense(Path(config.daemon.sys_root), state.root, now=now)
+    conditions, _ = sense(Path(config.daemon.sys_root), state.root, now=now, limits=config.conditions)
     counts = store.counts()
     held = state.hold_file
     facts = Facts(

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from mmd.conditions.external_power import list_supplies
+from mmd.conditions.external_power import Supplies, list_supplies
 from mmd.conditions.reading import Reading, read_integer, shown
 
 _LEVELS = (("energy_now", "energy_full"), ("charge_now", "charge_full"))
 
 
-def read(root: Path) -> Reading[float]:
+def read(root: Path, listed: Supplies | None = None) -> Reading[float]:
     """Weigh several batteries by their size where all of them tell it; otherwise take the lowest."""
-    batteries = list_supplies(root).batteries
+    batteries = (listed or list_supplies(root)).batteries
     if not batteries:
         return Reading(None, "no battery")
     problems: list[str] = []

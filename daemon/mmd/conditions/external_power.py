@@ -52,9 +52,9 @@ def list_supplies(root: Path) -> Supplies:
     return Supplies(tuple(supplies), tuple(batteries), tuple(problems))
 
 
-def read(root: Path) -> Reading[bool]:
+def read(root: Path, listed: Supplies | None = None) -> Reading[bool]:
     """Return whether external power feeds the board; the five cases are in the module's docstring."""
-    listed = list_supplies(root)
+    listed = listed or list_supplies(root)
     problems = list(listed.problems)
     statuses = _battery_statuses(root, listed, problems)
     online, offline = _supply_states(root, listed, problems)

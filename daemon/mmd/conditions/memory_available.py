@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+from mmd.conditions.control_group import ControlGroup, own_groups
 from mmd.conditions.reading import Reading, read_integer, read_text, shown
 
 KIB_PER_MIB = 1024
 MIB = 1024 * 1024
 _NO_LIMIT = 1 << 60
 """Version 1 of the control groups writes a number near 2^63 where there is no limit."""
+_FILES = {
+    2: (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    1: (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""By version: the limits, the use, and what of it can be had back at once."""
 
 
 def read(root: Path) -> Reading[float]:
@@ -37,31 +43,26 @@ def _machine(root: Path, problems: list[str]) -> tuple[float, str] | None:
 def _group(root: Path) -> tuple[float, str] | None:
     """Return the room in the tightest control group, version 2 or 1; `None` when none limits."""
     least: tuple[float, str] | None = None
-    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if number == "0" and not controllers:
-            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            base = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        parts = [part for part in group.split("/") if part not in ("", "..")]
-        for depth in range(len(parts) + 1):
-            room = _room(base.joinpath(*parts[:depth]), *names)
-            if room is not None and (least is None or room < least[0]):
-                least = room, f"the limit of the control group /{'/'.join(parts[:depth])}"
+    for group in own_groups(root, "memory"):
+        room = _room(group)
+        if room is not None and (least is None or room < least[0]):
+            least = room, f"the limit of the control group {group.name}"
     return least
 
 
-def _room(folder: Path, limit_name: str, usage_name: str, reclaimable_name: str) -> float | None:
-    limit, usage = read_integer(folder / limit_name), read_integer(folder / usage_name)
-    if limit is None or usage is None or limit >= _NO_LIMIT:
+def _room(group: ControlGroup) -> float | None:
+    """Return what may be used up to the limit, or up to the level from which the kernel throttles (memory.high)."""
+    limit_names, usage_name, reclaimable_name = _FILES[group.version]
+    limits = [read_integer(group.folder / name) for name in limit_names]
+    set_limits = [limit for limit in limits if limit is not None and 0 <= limit < _NO_LIMIT]
+    if not set_limits:
+        return None
+    usage = read_integer(group.folder / usage_name)
+    if usage is None or usage < 0:
         return None
     reclaimable = 0
-    for line in (read_text(folder / "memory.stat") or "").splitlines():
+    for line in (read_text(group.folder / "memory.stat") or "").splitlines():
         name, _, number = line.partition(" ")
         if name == reclaimable_name and number.isdigit():
             reclaimable = int(number)
-    return max(0, limit - usage + reclaimable) / MIB
+    return max(0, min(set_limits) - usage + reclaimable) / MIB

@@ -3,27 +3,42 @@
 `some avg10` is the share of the last ten seconds, in percent, in which at least one task stood still for want of it.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from mmd.conditions.control_group import own_groups
 from mmd.conditions.reading import Reading, read_text, shown
 
 _WANTED = "avg10="
 
 
+def pressure_files(root: Path, resource: str) -> Iterator[Path]:
+    """Yield where the pressure on a resource may be told: of the machine, then of the own control group."""
+    yield root / "proc/pressure" / resource
+    own = [group for group in own_groups(root, "") if group.version == 2]
+    if own:
+        yield own[-1].folder / f"{resource}.pressure"
+
+
 def read_pressure(root: Path, resource: str) -> Reading[float]:
     """Read one of `cpu`, `memory` and `io`. A kernel without it, or with it switched off, is no problem."""
-    file = root / "proc/pressure" / resource
-    text = read_text(file)
-    if text is None:
-        return Reading(None, "this kernel tells no pressure")
+    for file in pressure_files(root, resource):
+        text = read_text(file)
+        if text is not None:
+            whose = "tasks" if file.name == resource else "tasks of the daemon's control group"
+            return _reading(text, f"{whose} that waited for {_WORDS[resource]}", shown(root, file))
+    return Reading(None, "this kernel tells no pressure")
+
+
+def _reading(text: str, detail: str, file: str) -> Reading[float]:
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "some":
             percent = _percent(rest)
             if percent is None:
                 break
-            return Reading(percent, f"tasks that waited for {_WORDS[resource]}")
-    return Reading(None, "no pressure to be believed", (f"{shown(root, file)} holds no average of ten seconds",))
+            return Reading(percent, detail)
+    return Reading(None, "no pressure to be believed", (f"{file} holds no average of ten seconds",))
 
 
 _WORDS = {"cpu": "a processor", "memory": "memory", "io": "a disk"}

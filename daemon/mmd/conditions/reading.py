@@ -37,6 +37,8 @@ class Reading(Generic[V]):
     """Where the value comes from, in words."""
     problems: tuple[str, ...] = ()
     """What was ignored, and why; each names its file."""
+    ceiling: float | None = None
+    """A stop level of the hardware's own, where it has one that is stricter than the owner's."""
 
 
 def read_text(path: Path) -> str | None:

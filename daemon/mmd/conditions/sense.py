@@ -6,20 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from mmd.conditions import (
+    allowed_hours,
     battery_charge,
+    battery_temperature,
     cpu_pressure,
     cpu_used_by_others,
     disk_free,
+    duty_cycle,
+    exclusive_processes,
     external_power,
     io_pressure,
     memory_available,
     memory_pressure,
+    run_length,
     soc_temperature,
+    training_energy_today,
+    training_time_today,
     user_idle,
 )
 from mmd.conditions.cpu_used_by_others import ProcessorTimes
+from mmd.conditions.exclusive_processes import ProcessLook
+from mmd.conditions.kinds import CONDITIONS
 from mmd.conditions.reading import Instant, Reading
+from mmd.conditions.soc_temperature import Zones
+from mmd.conditions.usage import NO_USAGE, Usage
 from mmd.conditions.user_idle import InputActivity
+from mmd.limits import ConditionsConfig
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Conditions:
     at: Instant
     external_power: Reading[bool]
     battery_charge: Reading[float]
+    battery_temperature: Reading[float]
     user_idle: Reading[float]
     soc_temperature: Reading[float]
     memory_available: Reading[float]
@@ -37,6 +50,12 @@ class Conditions:
     cpu_pressure: Reading[float]
     memory_pressure: Reading[float]
     io_pressure: Reading[float]
+    exclusive_processes: Reading[float]
+    allowed_hours: Reading[bool]
+    run_length: Reading[float]
+    duty_cycle: Reading[float]
+    training_time_today: Reading[float]
+    training_energy_today: Reading[float]
 
     def reading(self, name: str) -> Reading[Any]:
         """Return one condition by its name in the configuration."""
@@ -50,97 +69,60 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the next look must know of this one: conditions that are differences."""
+    """What the next look must know of this one: conditions that are differences, and what changes rarely."""
 
     activity: InputActivity | None = None
     processor: ProcessorTimes | None = None
-
-
-@dataclass(frozen=True)
-class ConditionKind:
-    """What one condition means, for tables and documents."""
-
-    unit: str
-    source: str
-    without: str
-    """What the daemon concludes on a board that has no such sensor."""
-
-
-CONDITIONS: dict[str, ConditionKind] = {
-    "external_power": ConditionKind(
-        unit="",
-        source="`online` and `status` of every Mains, USB, Wireless supply and battery in `/sys/class/power_supply`",
-        without="no battery and no supply: the board is powered",
-    ),
-    "battery_charge": ConditionKind(
-        unit="%",
-        source="`capacity` of every battery; several are weighed by their size",
-        without="no battery: no limit",
-    ),
-    "user_idle": ConditionKind(
-        unit="s",
-        source="access times of `/dev/tty*` and `/dev/pts/*`, input lines of `/proc/interrupts`",
-        without="no terminal and no input device: idle",
-    ),
-    "soc_temperature": ConditionKind(
-        unit="°C",
-        source="hottest `temp` of all zones in `/sys/class/thermal`",
-        without="no thermal zone: no limit",
-    ),
-    "memory_available": ConditionKind(
-        unit="MiB",
-        source="`MemAvailable` of `/proc/meminfo`, or the control group's limit where that leaves less",
-        without="nothing readable: no limit",
-    ),
-    "disk_free": ConditionKind(
-        unit="MiB",
-        source="free space on the file system of the state folder",
-        without="nothing readable: no limit",
-    ),
-    "cpu_used_by_others": ConditionKind(
-        unit="%",
-        source="`/proc/stat`, less what the daemon and its trainer used; of all processors together",
-        without="nothing readable: no limit",
-    ),
-    "cpu_pressure": ConditionKind(
-        unit="%",
-        source="`some avg10` of `/proc/pressure/cpu`",
-        without="a kernel that tells no pressure: no limit",
-    ),
-    "memory_pressure": ConditionKind(
-        unit="%",
-        source="`some avg10` of `/proc/pressure/memory`",
-        without="a kernel that tells no pressure: no limit",
-    ),
-    "io_pressure": ConditionKind(
-        unit="%",
-        source="`some avg10` of `/proc/pressure/io`",
-        without="a kernel that tells no pressure: no limit",
-    ),
-}
+    zones: Zones | None = None
+    processes: ProcessLook | None = None
 
 
 def sense(
-    root: Path, state_folder: Path, *, now: Instant, before: Seen | None = None, own_processes: Sequence[int] = ()
+    root: Path,
+    state_folder: Path,
+    *,
+    now: Instant,
+    limits: ConditionsConfig | None = None,
+    before: Seen | None = None,
+    own_processes: Sequence[int] = (),
+    usage: Usage = NO_USAGE,
 ) -> tuple[Conditions, Seen]:
     """Read every condition under `root`; hand the second result back to the next call. Never raises on bad files.
 
-    `own_processes` are the daemon's own: what they use is not used by others.
+    `limits` names what is to be looked for (processes, hours, trip points). `own_processes` are the daemon's own: what
+    they use is not used by others. `usage` is the supervisor's account of what training did.
     """
-    before = before or Seen()
+    before, limits = before or Seen(), limits or ConditionsConfig()
+    supplies = external_power.list_supplies(root)
     idle, activity = user_idle.read(root, now, before.activity)
+    soc, zones = soc_temperature.read(root, now, before.zones, limits.soc_temperature)
     others, processor = cpu_used_by_others.read(root, now, before.processor, own_processes)
+    exclusive, processes = exclusive_processes.read(root, now, before.processes, limits.exclusive_processes)
     conditions = Conditions(
         at=now,
-        external_power=external_power.read(root),
-        battery_charge=battery_charge.read(root),
+        external_power=external_power.read(root, supplies),
+        battery_charge=battery_charge.read(root, supplies),
+        battery_temperature=battery_temperature.read(root, supplies),
         user_idle=idle,
-        soc_temperature=soc_temperature.read(root),
+        soc_temperature=soc,
         memory_available=memory_available.read(root),
         disk_free=disk_free.read(state_folder),
         cpu_used_by_others=others,
         cpu_pressure=cpu_pressure.read(root),
         memory_pressure=memory_pressure.read(root),
         io_pressure=io_pressure.read(root),
+        exclusive_processes=exclusive,
+        **reckoned(now, limits, usage),
     )
-    return conditions, Seen(activity, processor)
+    return conditions, Seen(activity, processor, zones, processes)
+
+
+def reckoned(now: Instant, limits: ConditionsConfig, usage: Usage) -> dict[str, Reading[Any]]:
+    """Return the conditions that are not felt: those of the clock, and those of what training did."""
+    return {
+        "allowed_hours": allowed_hours.read(now, limits.allowed_hours),
+        "run_length": run_length.read(usage),
+        "duty_cycle": duty_cycle.read(usage),
+        "training_time_today": training_time_today.read(usage),
+        "training_energy_today": training_energy_today.read(usage),
+    }

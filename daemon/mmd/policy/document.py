@@ -4,9 +4,10 @@
 """
 
 import sys
+from typing import Any
 
-from mmd.conditions.sense import CONDITIONS
-from mmd.config import ConditionsConfig
+from mmd.conditions.kinds import CONDITIONS
+from mmd.limits import ConditionsConfig
 from mmd.policy.decide import FORCED_OBEYS, SETTLE_SECONDS
 from mmd.policy.levels import LEVELS
 from mmd.policy.reasons import REASONS, Kind
@@ -31,10 +32,17 @@ Each has its table `[conditions.NAME]` in the configuration, with these keys and
 
 _AFTER_CONDITIONS = """\
 
+The unit of a level is in its name. A condition that is met or not (external power, a program that wants the board for
+itself, an hour of the week) has one level, and so have budgets.
+
 External power is judged like this: a battery (or UPS) that is discharging means no, even when a supply claims to be
 online; else a supply that is online means yes; else a battery that charges, is full or does not charge means yes.
 Without any battery, mains that say offline mean no; everything else means yes. A battery that tells nothing beside
 supplies that are offline means no.
+
+Every thermal zone is held to its own limit: `stop_celsius`, or its lowest passive, hot or critical trip point less
+`trip_margin_celsius`, whichever is lower; the start level comes down with it. Trip points below 40 °C, which no board
+could keep to, are left out.
 
 Somebody uses the board when a terminal was typed on or the interrupt count of a keyboard, mouse, touch panel or button
 moved. A board that has neither is headless and counts as idle; set `required = false` to train while it is used.
@@ -43,6 +51,15 @@ What other programs use of the processors is a mean over about five seconds; the
 training never stops for its own sake. Pressure is the kernel's (`/proc/pressure`): the share of the last ten seconds in
 which at least one program stood still for want of a processor, memory or a disk. The trainer may be that program:
 it runs only when nobody else wants the processor, so beside others that keep all of them busy it waits, and yields.
+
+Hours are windows like `"22:00-07:00"` or `"mon-fri 22:00-07:00"`, by the local clock; one that goes over midnight
+belongs to the day on which it begins. Where daylight saving leaves an hour out, a window in it does not open; where it
+repeats an hour, it opens twice. A run that reached `run_length.stop_minutes` is followed by a rest of `rest_minutes`;
+an interruption of another kind begins a new run. The duty cycle is a bucket of `burst_minutes` that fills at
+`share_percent` of the time and empties while training runs. Budgets begin anew at midnight of the local clock.
+
+Programs that want the board for themselves are named as `ps -o comm` shows them. The service does not see the programs
+of others unless a drop-in says `ProtectProc=default`.
 
 All files are read under `daemon.sys_root`, which is `/`.
 
@@ -65,13 +82,19 @@ def _condition_rows() -> list[str]:
     defaults = ConditionsConfig()
     for name, kind in CONDITIONS.items():
         section = getattr(defaults, name)
-        keys = ", ".join(f"`{key} = {_toml(getattr(section, key))}`" for key in section.__struct_fields__)
+        keys = ", ".join(_key(key, getattr(section, key)) for key in section.__struct_fields__)
         rows.append(f"| `{name}` | {kind.source} | {keys} | {kind.without} | `{LEVELS[name][0]}` |")
     return rows
 
 
-def _toml(value: bool | float) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+def _key(name: str, default: Any) -> str:
+    return f"`{name}` (none)" if default is None else f"`{name} = {_toml(default)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 def _reason_rows() -> list[str]:

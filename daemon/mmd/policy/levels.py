@@ -4,48 +4,31 @@ A condition without a reading (the board has no such sensor) meets both.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from mmd.conditions import Conditions, Reading
-from mmd.config import ConditionsConfig
+from mmd.limits import ConditionsConfig
 from mmd.policy.reasons import Code
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where one condition stands against its limits."""
-
-    meets_start: bool
-    """Good enough to start, or to go on after a suspension."""
-    meets_stop: bool
-    """Good enough not to interrupt what is running; whatever meets the start level meets this."""
-    dwell_seconds: float
-    """For how long the start level must be met without a break."""
-    message: str
-    clears_when: str
-    """The start level in words."""
-    start: str
-    stop: str
+from mmd.policy.standing import Standing, at_least, at_most, below_budget, yes_or_no
 
 
 def external_power(reading: Reading[bool], limits: ConditionsConfig) -> Standing:
     own = limits.external_power
-    met = not own.required or reading.value is not False
-    return Standing(
-        meets_start=met,
-        meets_stop=met,
+    is_met = not own.required or reading.value is not False
+    stands = yes_or_no(
+        is_met=is_met,
         dwell_seconds=own.dwell_seconds,
         message=f"The board runs on battery: {reading.detail}.",
         clears_when="external power is connected",
-        start="on" if own.required else "not required",
-        stop="off" if own.required else "not required",
+        limit="not required",
     )
+    return replace(stands, start="on", stop="off") if own.required else stands
 
 
 def battery_charge(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.battery_charge
-    return _at_least(
+    return at_least(
         reading,
         own.start_percent,
         own.stop_percent,
@@ -59,7 +42,7 @@ def battery_charge(reading: Reading[float], limits: ConditionsConfig) -> Standin
 def user_idle(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.user_idle
     start, stop = (own.start_seconds, own.stop_seconds) if own.required else (0.0, 0.0)
-    return _at_least(
+    return at_least(
         reading,
         start,
         stop,
@@ -70,23 +53,35 @@ def user_idle(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     )
 
 
+def battery_temperature(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.battery_temperature
+    return at_most(
+        reading,
+        own.start_celsius,
+        own.stop_celsius,
+        own.dwell_seconds,
+        unit=" °C",
+        message="The battery is at {value} ({detail}).",
+        clears_when="the hottest battery is at {start} or below",
+    )
+
+
 def soc_temperature(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.soc_temperature
-    value = reading.value
-    return Standing(
-        meets_start=value is None or value <= own.start_celsius,
-        meets_stop=value is None or value <= own.stop_celsius,
-        dwell_seconds=own.dwell_seconds,
-        message=f"The board is at {_number(value)} °C ({reading.detail}).",
-        clears_when=f"the hottest thermal zone is at {own.start_celsius:g} °C or below",
-        start=f"<= {own.start_celsius:g} °C",
-        stop=f"> {own.stop_celsius:g} °C",
+    return at_most(
+        reading,
+        own.start_celsius,
+        own.stop_celsius,
+        own.dwell_seconds,
+        unit=" °C",
+        message="The board is at {value} ({detail}).",
+        clears_when="that thermal zone is at {start} or below",
     )
 
 
 def memory_available(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.memory_available
-    return _at_least(
+    return at_least(
         reading,
         own.start_mib,
         own.stop_mib,
@@ -99,7 +94,7 @@ def memory_available(reading: Reading[float], limits: ConditionsConfig) -> Stand
 
 def disk_free(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.disk_free
-    return _at_least(
+    return at_least(
         reading,
         own.start_mib,
         own.stop_mib,
@@ -112,11 +107,12 @@ def disk_free(reading: Reading[float], limits: ConditionsConfig) -> Standing:
 
 def cpu_used_by_others(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.cpu_used_by_others
-    return _at_most(
+    return at_most(
         reading,
         own.start_percent,
         own.stop_percent,
         own.dwell_seconds,
+        unit=" %",
         message="Other programs use {value} of the processors.",
         clears_when="other programs use {start} of the processors or less",
     )
@@ -137,9 +133,99 @@ def io_pressure(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     return _pressure(reading, own.start_percent, own.stop_percent, own.dwell_seconds, "a disk")
 
 
+def _pressure(reading: Reading[float], start: float, stop: float, dwell_seconds: float, resource: str) -> Standing:
+    return at_most(
+        reading,
+        start,
+        stop,
+        dwell_seconds,
+        unit=" %",
+        message=f"Programs waited for {resource} in {{value}} of the last 10 s.",
+        clears_when=f"programs wait for {resource} in {{start}} of the time or less",
+    )
+
+
+def exclusive_processes(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.exclusive_processes
+    return yes_or_no(
+        is_met=not reading.value,
+        dwell_seconds=own.dwell_seconds,
+        message=f"A program wants the board for itself: {reading.detail}.",
+        clears_when=f"{' and '.join(own.names)} {'have' if len(own.names) > 1 else 'has'} ended",
+        limit="0" if own.names else "no limit",
+    )
+
+
+def allowed_hours(reading: Reading[bool], limits: ConditionsConfig) -> Standing:
+    return yes_or_no(
+        is_met=reading.value is not False,
+        dwell_seconds=0.0,
+        message=f"Training may not run at this hour: {reading.detail}.",
+        clears_when=f"the local clock is within {' or '.join(limits.allowed_hours.windows)}",
+        limit=_windows(limits.allowed_hours.windows),
+    )
+
+
+def _windows(windows: tuple[str, ...]) -> str:
+    if not windows:
+        return "no limit"
+    return windows[0] if len(windows) == 1 else f"{len(windows)} windows"
+
+
+def run_length(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own = limits.run_length
+    return below_budget(
+        reading.value,
+        own.stop_minutes,
+        unit=" min",
+        message="Training has run for {value} without a rest.",
+        clears_when="training has rested",
+        rest_seconds=own.rest_minutes * 60,
+    )
+
+
+def duty_cycle(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    own, value = limits.duty_cycle, reading.value
+    stands = at_least(
+        reading,
+        own.start_percent,
+        own.stop_percent,
+        0.0,
+        unit=" %",
+        message=f"Training used its {own.share_percent:g} % share of the time: {{value}} of the burst are left.",
+        clears_when="{start} of the burst are there again",
+    )
+    # An empty bucket is beyond a stop level of 0.
+    has_some = value is None or value > own.stop_percent or value >= 100
+    return replace(
+        stands, meets_start=stands.meets_start and has_some, meets_stop=has_some, stop=f"<= {own.stop_percent:g} %"
+    )
+
+
+def training_time_today(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    return below_budget(
+        reading.value,
+        limits.training_time_today.stop_minutes,
+        unit=" min",
+        message="Training has run for {value} today, of {budget} that it may.",
+        clears_when="the next day begins",
+    )
+
+
+def training_energy_today(reading: Reading[float], limits: ConditionsConfig) -> Standing:
+    return below_budget(
+        reading.value,
+        limits.training_energy_today.stop_watt_hours,
+        unit=" Wh",
+        message="Training has used {value} today, of {budget} that it may.",
+        clears_when="the next day begins",
+    )
+
+
 LEVELS: dict[str, tuple[Code, Callable[[Reading[Any], ConditionsConfig], Standing]]] = {
     "external_power": (Code.ON_BATTERY, external_power),
     "battery_charge": (Code.BATTERY_LOW, battery_charge),
+    "battery_temperature": (Code.BATTERY_HOT, battery_temperature),
     "user_idle": (Code.USER_ACTIVE, user_idle),
     "soc_temperature": (Code.SOC_HOT, soc_temperature),
     "memory_available": (Code.MEMORY_LOW, memory_available),
@@ -148,66 +234,15 @@ LEVELS: dict[str, tuple[Code, Callable[[Reading[Any], ConditionsConfig], Standin
     "cpu_pressure": (Code.CPU_PRESSURE, cpu_pressure),
     "memory_pressure": (Code.MEMORY_PRESSURE, memory_pressure),
     "io_pressure": (Code.IO_PRESSURE, io_pressure),
+    "exclusive_processes": (Code.EXCLUSIVE_PROCESS, exclusive_processes),
+    "allowed_hours": (Code.OUTSIDE_HOURS, allowed_hours),
+    "run_length": (Code.RUN_TOO_LONG, run_length),
+    "duty_cycle": (Code.DUTY_CYCLE, duty_cycle),
+    "training_time_today": (Code.TIME_BUDGET_SPENT, training_time_today),
+    "training_energy_today": (Code.ENERGY_BUDGET_SPENT, training_energy_today),
 }
 
 
 def standing(name: str, conditions: Conditions, limits: ConditionsConfig) -> Standing:
     """Return where the condition `name` stands."""
     return LEVELS[name][1](conditions.reading(name), limits)
-
-
-def _at_least(
-    reading: Reading[float],
-    start: float,
-    stop: float,
-    dwell_seconds: float,
-    *,
-    unit: str,
-    message: str,
-    clears_when: str,
-) -> Standing:
-    value = reading.value
-    words = {"value": f"{_number(value)}{unit}", "detail": reading.detail, "start": f"{start:g}{unit}"}
-    return Standing(
-        meets_start=value is None or value >= start,
-        meets_stop=value is None or value >= stop,
-        dwell_seconds=dwell_seconds,
-        message=message.format_map(words),
-        clears_when=clears_when.format_map(words),
-        start=f">= {start:g}{unit}",
-        stop=f"< {stop:g}{unit}",
-    )
-
-
-def _pressure(reading: Reading[float], start: float, stop: float, dwell_seconds: float, resource: str) -> Standing:
-    return _at_most(
-        reading,
-        start,
-        stop,
-        dwell_seconds,
-        message=f"Programs waited for {resource} in {{value}} of the last 10 s.",
-        clears_when=f"programs wait for {resource} in {{start}} of the time or less",
-    )
-
-
-def _at_most(
-    reading: Reading[float], start: float, stop: float, dwell_seconds: float, *, message: str, clears_when: str
-) -> Standing:
-    """A condition in percent that must not be high."""
-    value = reading.value
-    words = {"value": f"{_number(value)} %", "start": f"{start:g} %"}
-    return Standing(
-        meets_start=value is None or value <= start,
-        meets_stop=value is None or value <= stop,
-        dwell_seconds=dwell_seconds,
-        message=message.format_map(words),
-        clears_when=clears_when.format_map(words),
-        start=f"<= {start:g} %",
-        stop=f"> {stop:g} %",
-    )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.1f}" if abs(value) < 100 and value != int(value) else f"{value:.0f}"

@@ -9,6 +9,7 @@ class Code(StrEnum):
 
     ON_BATTERY = "on_battery"
     BATTERY_LOW = "battery_low"
+    BATTERY_HOT = "battery_hot"
     USER_ACTIVE = "user_active"
     SOC_HOT = "soc_hot"
     MEMORY_LOW = "memory_low"
@@ -17,6 +18,12 @@ class Code(StrEnum):
     CPU_PRESSURE = "cpu_pressure"
     MEMORY_PRESSURE = "memory_pressure"
     IO_PRESSURE = "io_pressure"
+    EXCLUSIVE_PROCESS = "exclusive_process"
+    OUTSIDE_HOURS = "outside_hours"
+    RUN_TOO_LONG = "run_too_long"
+    DUTY_CYCLE = "duty_cycle"
+    TIME_BUDGET_SPENT = "time_budget_spent"
+    ENERGY_BUDGET_SPENT = "energy_budget_spent"
     HELD_BY_USER = "held_by_user"
     TRAINER_FAILED = "trainer_failed"
     COOLDOWN = "cooldown"
@@ -35,7 +42,7 @@ class Kind(Enum):
     USER = "user"
     """The owner said no."""
     PACE = "pace"
-    """Not yet: the last attempt was a moment ago."""
+    """Not yet: training rests, or has had its share."""
     WORK = "work"
     """There is nothing to do."""
 
@@ -51,14 +58,23 @@ class ReasonKind:
 REASONS: dict[Code, ReasonKind] = {
     Code.ON_BATTERY: ReasonKind(Kind.RESOURCE, "no external power feeds the board", "external_power"),
     Code.BATTERY_LOW: ReasonKind(Kind.RESOURCE, "the battery's charge is too low", "battery_charge"),
+    Code.BATTERY_HOT: ReasonKind(Kind.RESOURCE, "the hottest battery is too hot", "battery_temperature"),
     Code.USER_ACTIVE: ReasonKind(Kind.RESOURCE, "somebody is using the board", "user_idle"),
-    Code.SOC_HOT: ReasonKind(Kind.RESOURCE, "the hottest thermal zone is too hot", "soc_temperature"),
+    Code.SOC_HOT: ReasonKind(Kind.RESOURCE, "a thermal zone is too hot", "soc_temperature"),
     Code.MEMORY_LOW: ReasonKind(Kind.RESOURCE, "too little memory is available", "memory_available"),
     Code.DISK_LOW: ReasonKind(Kind.RESOURCE, "too little disk space is free", "disk_free"),
     Code.CPU_BUSY: ReasonKind(Kind.RESOURCE, "other programs use the processors", "cpu_used_by_others"),
     Code.CPU_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for a processor", "cpu_pressure"),
     Code.MEMORY_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for memory", "memory_pressure"),
     Code.IO_PRESSURE: ReasonKind(Kind.RESOURCE, "programs wait for a disk", "io_pressure"),
+    Code.EXCLUSIVE_PROCESS: ReasonKind(
+        Kind.RESOURCE, "a program that the configuration names wants the board for itself", "exclusive_processes"
+    ),
+    Code.OUTSIDE_HOURS: ReasonKind(Kind.RESOURCE, "this hour of the week is not allowed", "allowed_hours"),
+    Code.RUN_TOO_LONG: ReasonKind(Kind.PACE, "the longest run is over, and training rests", "run_length"),
+    Code.DUTY_CYCLE: ReasonKind(Kind.PACE, "training had its share of the time", "duty_cycle"),
+    Code.TIME_BUDGET_SPENT: ReasonKind(Kind.PACE, "today's minutes of training are spent", "training_time_today"),
+    Code.ENERGY_BUDGET_SPENT: ReasonKind(Kind.PACE, "today's energy for training is spent", "training_energy_today"),
     Code.HELD_BY_USER: ReasonKind(Kind.USER, "the owner holds training with `mmd pause`"),
     Code.TRAINER_FAILED: ReasonKind(Kind.PACE, "the trainer failed and is tried again after a while"),
     Code.COOLDOWN: ReasonKind(Kind.PACE, "the last round ended a moment ago (`daemon.cooldown_seconds`)"),

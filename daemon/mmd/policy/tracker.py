@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mmd.conditions import Conditions, Instant
-from mmd.config import ConditionsConfig
+from mmd.limits import ConditionsConfig
 from mmd.policy.levels import LEVELS, standing
 from mmd.policy.reasons import Code, Reason
 

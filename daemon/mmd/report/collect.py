@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmd.artifact.load import read_set
-from mmd.conditions.sense import CONDITIONS
+from mmd.conditions.kinds import CONDITIONS
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelEntry, ModelStore
 from mmd.promotion.outcome import read_outcome, read_verdict

@@ -12,11 +12,13 @@ from typing import Any
 from mmd.conditions import Conditions, Instant, sense
 from mmd.conditions.reading import system_clock
 from mmd.conditions.sense import Seen
+from mmd.conditions.usage import Usage
 from mmd.config import Config
 from mmd.durable import make_folder, sweep_removed
 from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
+from mmd.policy.duty_cycle import TokenBucket, turn
 from mmd.samples.records import SampleCounts
 from mmd.supervisor.control import ControlServer
 from mmd.supervisor.history import open_to_write
@@ -74,6 +76,7 @@ class Daemon:
         self._forced_after: float | None = None
         self._tracker = Tracker()
         self._seen: Seen | None = None
+        self._bucket: TokenBucket | None = None
         self.reasons: list[Reason] = []
         self._problems: tuple[str, ...] = ()
         self._trace = None if record is None else TraceWriter(record, clock())
@@ -132,8 +135,10 @@ class Daemon:
             Path(config.daemon.sys_root),
             self.state_dir.root,
             now=now,
+            limits=config.conditions,
             before=self._seen,
             own_processes=self._own_processes(),
+            usage=self._usage(now),
         )
         if self._trace is not None:
             self._trace.note(conditions)
@@ -150,6 +155,12 @@ class Daemon:
         self._notifier.alive()
         self._next_look = now.monotonic + self._poll_seconds()
         return conditions
+
+    def _usage(self, now: Instant) -> Usage:
+        """Return what training has used up to now."""
+        duty_cycle = self.config.conditions.duty_cycle
+        self._bucket = turn(self._bucket, duty_cycle, now, was_running=self.runner.is_running)
+        return Usage(duty_percent=self._bucket.percent(duty_cycle))
 
     def _own_processes(self) -> list[int]:
         """Return this process and its children that live; those that ended are counted with this one."""

@@ -20,7 +20,7 @@ from mmd.supervisor.view import Json, status_view, why_view
 def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
     """Return what status and why say when no daemon runs: the store as it lies there, the board as it is now."""
     now = system_clock()
-    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now)
+    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now, limits=config.conditions)
     counts = count_samples(state_dir.samples_db)
     progress, is_round_open = _open_progress(state_dir)
     round_ended, failed_rounds = last_end(state_dir, now)

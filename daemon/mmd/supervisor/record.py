@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmd.conditions import Conditions, Instant
-from mmd.conditions.sense import CONDITIONS
+from mmd.conditions.kinds import CONDITIONS
 from mmd.errors import StoreDamaged
 from mmd.policy import Reason
 from mmd.promotion.outcome import RoundOutcome

@@ -2,21 +2,27 @@
 
 A line of JSON a change: `{"at": seconds, "readings": {condition: value}}`, after a first line
 `{"trace": 1, "wall": ...}`. Between two lines everything stands still but the time since somebody touched the
-board, which goes on.
+board, which goes on. What the clock and training itself decide (hours, budgets, the length of a run) is in no trace: a
+replay reckons it anew, so that other limits show what they would have done.
 """
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mmd.conditions import Conditions, Instant, Reading
-from mmd.conditions.sense import CONDITIONS
+from mmd.conditions import Conditions, Instant, Reading, Usage
+from mmd.conditions.kinds import SENSED
+from mmd.conditions.sense import reckoned
+from mmd.conditions.usage import NO_USAGE
 from mmd.config import Config
 from mmd.errors import InputRefused, UsageError
+from mmd.limits import ConditionsConfig, DutyCycle
 from mmd.policy import Facts, Mode, Tracker, decide, look, remember
+from mmd.policy.duty_cycle import TokenBucket, turn
 from mmd.supervisor.states import RUNNING, Event, State, transition
 
 VERSION = 1
@@ -46,7 +52,7 @@ class TraceWriter:
     def note(self, conditions: Conditions) -> None:
         """Keep one look if it differs from the last."""
         at = conditions.at.monotonic - self._start
-        readings = {name: _whole(conditions.reading(name).value) for name in CONDITIONS}
+        readings = {name: _whole(conditions.reading(name).value) for name in SENSED}
         idle = readings.pop("user_idle")
         base = None if idle is None else float(idle) - at
         has_jumped = (base is None) != (self._idle_base is None) or (
@@ -82,6 +88,8 @@ class Line:
 
     at: float
     readings: Readings
+    wall: float = 0.0
+    """Seconds since 1970, then."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,11 @@ def read_trace(path: Path) -> list[Line]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputRefused(f"Cannot read the trace {path}: {error}.") from error
     lines = text.split("\n")[:-1]
-    if not lines or _parsed(path, 1, lines[0]).get("trace") != VERSION:
+    head = _parsed(path, 1, lines[0]) if lines else {}
+    if head.get("trace") != VERSION:
         raise InputRefused(f"{path} is no trace of version {VERSION}; `mmd run --record FILE` writes one.")
+    began = head.get("wall")
+    wall = float(began) if isinstance(began, int | float) else 0.0
     found: list[Line] = []
     for number, line in enumerate(lines[1:], 2):
         value = _parsed(path, number, line)
@@ -111,7 +122,7 @@ def read_trace(path: Path) -> list[Line]:
             or not all(_fits(name, reading) for name, reading in readings.items())
         ):
             raise InputRefused(f"{path}, line {number}: no time and readings in order; cut the file before it.")
-        found.append(Line(float(at), readings))
+        found.append(Line(float(at), readings, wall + at))
     return found
 
 
@@ -126,7 +137,7 @@ def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _fits(name: str, value: object) -> bool:
-    return name in CONDITIONS and (
+    return name in SENSED and (
         value is None or (isinstance(value, bool) if name == "external_power" else type(value) in (int, float))
     )
 
@@ -134,8 +145,11 @@ def _fits(name: str, value: object) -> bool:
 def replay(lines: Iterable[Line], config: Config) -> Iterator[Transition]:
     """Run policy and state machine over a trace as if there were always work, and yield each change."""
     state, tracker = transition(State.IDLE, Event.WORK_FOUND), Tracker()
+    account = Account(config.conditions.duty_cycle)
     said: tuple[State, tuple[str, ...]] | None = None
-    for conditions in _looks(list(lines), config):
+    for line, at in _looks(list(lines), config):
+        usage = account.turn(_instant(line, at), was_running=state in RUNNING)
+        conditions = conditions_at(line, at, config.conditions, usage)
         tracker = look(tracker, conditions, config.conditions)
         facts = Facts(is_running=state in RUNNING, trainable=10**9, new=10**9)
         reasons = decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=conditions.at)
@@ -158,7 +172,30 @@ def replay(lines: Iterable[Line], config: Config) -> Iterator[Transition]:
             yield Transition(conditions.at.monotonic, state, codes)
 
 
-def _looks(lines: list[Line], config: Config) -> Iterator[Conditions]:
+class Account:
+    """Reckons what training used in a replay. A trace knows no power meter."""
+
+    def __init__(self, duty_cycle: DutyCycle) -> None:
+        self._duty_cycle = duty_cycle
+        self._bucket: TokenBucket | None = None
+        self._last: Instant | None = None
+        self._usage = Usage()
+
+    def turn(self, now: Instant, *, was_running: bool) -> Usage:
+        """Return what was used up to now; `was_running` says what happened since the last turn."""
+        last = self._last or now
+        passed = now.monotonic - last.monotonic if was_running else 0.0
+        is_same_day = time.localtime(now.wall)[:3] == time.localtime(last.wall)[:3]
+        self._bucket, self._last = turn(self._bucket, self._duty_cycle, now, was_running=was_running), now
+        self._usage = Usage(
+            run_seconds=self._usage.run_seconds + passed if was_running else 0.0,
+            minutes_trained_today=(self._usage.minutes_trained_today if is_same_day else 0.0) + passed / 60,
+            duty_percent=self._bucket.percent(self._duty_cycle),
+        )
+        return self._usage
+
+
+def _looks(lines: list[Line], config: Config) -> Iterator[tuple[Line, float]]:
     """Look at the board at every line, and in between as long as something may come of it."""
     sections = [getattr(config.conditions, name) for name in config.conditions.__struct_fields__]
     longest = max(getattr(section, "dwell_seconds", 0.0) for section in sections)
@@ -166,17 +203,22 @@ def _looks(lines: list[Line], config: Config) -> Iterator[Conditions]:
     for line, end in zip(lines, ends, strict=True):
         at = line.at
         while True:
-            yield conditions_at(line, at)
+            yield line, at
             at += FINE_SECONDS if at - line.at <= longest + FINE_SECONDS else COARSE_SECONDS
             if at >= end:
                 break
 
 
-def conditions_at(line: Line, at: float) -> Conditions:
+def _instant(line: Line, at: float) -> Instant:
+    return Instant(wall=line.wall + at - line.at, monotonic=at)
+
+
+def conditions_at(line: Line, at: float, limits: ConditionsConfig | None = None, usage: Usage = NO_USAGE) -> Conditions:
     """Return what the board felt like at a moment after `line` and before the next."""
     readings = dict(line.readings)
     idle = readings.get("user_idle")
     if idle is not None:
         readings["user_idle"] = idle + at - line.at
-    told: dict[str, Any] = {name: Reading(readings.get(name), "the trace") for name in CONDITIONS}
-    return Conditions(at=Instant(wall=at, monotonic=at), **told)
+    told: dict[str, Any] = {name: Reading(readings.get(name), "the trace") for name in SENSED}
+    now = _instant(line, at)
+    return Conditions(at=now, **told, **reckoned(now, limits or ConditionsConfig(), usage))

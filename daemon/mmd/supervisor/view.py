@@ -8,7 +8,7 @@ import msgspec
 
 from mmd.artifact.card import generation_folder, linked_generation, read_card
 from mmd.conditions import Conditions, Reading
-from mmd.conditions.sense import CONDITIONS
+from mmd.conditions.kinds import CONDITIONS
 from mmd.config import Config
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir

@@ -11,8 +11,8 @@ import pytest
 from tests.fakes.running import Rig, rig, wait_for_trainer
 from tests.support import call_mmd, eventually, run_mmd
 
-from mmd.config import ConditionsConfig
 from mmd.durable import write_json
+from mmd.limits import ConditionsConfig
 
 KEYS = [
     "state",

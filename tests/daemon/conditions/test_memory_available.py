@@ -66,3 +66,9 @@ def test_a_meminfo_without_the_number_is_named(bare: Board, text: str) -> None:
 
 def test_a_missing_meminfo_is_named(bare: Board) -> None:
     assert memory_available.read(bare.root).problems == ("/proc/meminfo cannot be read",)
+
+
+def test_the_level_from_which_the_kernel_throttles_is_a_limit_too(bare: Board) -> None:
+    bare.memory(available_mib=4000).group_memory("/a", limit=300 * MIB, usage=50 * MIB)
+    bare.write("sys/fs/cgroup/a/memory.high", str(200 * MIB))
+    assert memory_available.read(bare.root).value == 150.0

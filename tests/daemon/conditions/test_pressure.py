@@ -45,3 +45,12 @@ def test_a_file_without_the_average_is_named(bare: Board, text: str) -> None:
     reading = io_pressure.read(bare.write("proc/pressure/io", text).root)
     assert reading.value is None
     assert reading.problems == ("/proc/pressure/io holds no average of ten seconds",)
+
+
+def test_where_the_machine_tells_none_the_own_control_group_does(bare: Board) -> None:
+    averages = "some avg10=33.00 avg60=1.00 avg300=0.50 total=1"
+    bare.write("proc/self/cgroup", "0::/system.slice/mmd.service")
+    bare.write("sys/fs/cgroup/system.slice/mmd.service/memory.pressure", averages)
+    reading = memory_pressure.read(bare.root)
+    assert (reading.value, reading.detail) == (33.0, "tasks of the daemon's control group that waited for memory")
+    assert memory_pressure.read(bare.pressure("memory", "5.00").root).value == 5.0

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.fakes.board import Board
 
 from mmd.conditions import disk_free, sense
+from mmd.conditions.kinds import CONDITIONS
 from mmd.conditions.reading import system_clock
-from mmd.conditions.sense import CONDITIONS
-from mmd.config import ConditionsConfig
+from mmd.limits import ConditionsConfig
 
 KERNEL_FILES = [
     "sys/class/power_supply/usb/online",
@@ -18,6 +18,7 @@ KERNEL_FILES = [
     "sys/class/power_supply/battery/status",
     "sys/class/power_supply/battery/capacity",
     "sys/class/thermal/thermal_zone0/temp",
+    "sys/class/thermal/thermal_zone0/type",
     "proc/meminfo",
     "proc/interrupts",
     "proc/self/cgroup",

@@ -11,6 +11,16 @@ import pytest
 
 from mmd.conditions import Conditions, Instant, Reading
 from mmd.config import Config, load_config
+from mmd.limits import (
+    AllowedHours,
+    ConditionsConfig,
+    DutyCycle,
+    ExclusiveProcesses,
+    RunLength,
+    TrainingEnergyToday,
+    TrainingTimeToday,
+    dwell_seconds,
+)
 from mmd.policy import Code, Facts, Mode, Reason, Tracker, decide, look, overridden, remember
 from mmd.policy.decide import LONGEST_COOLDOWN_SECONDS, cooldown_seconds, has_work
 from mmd.policy.levels import LEVELS
@@ -19,6 +29,7 @@ from mmd.policy.reasons import REASONS, Kind
 GOOD: dict[str, Any] = {
     "external_power": True,
     "battery_charge": 90.0,
+    "battery_temperature": 25.0,
     "user_idle": 3600.0,
     "soc_temperature": 40.0,
     "memory_available": 2000.0,
@@ -27,10 +38,17 @@ GOOD: dict[str, Any] = {
     "cpu_pressure": 1.0,
     "memory_pressure": 0.0,
     "io_pressure": 2.0,
+    "exclusive_processes": 0.0,
+    "allowed_hours": True,
+    "run_length": 0.0,
+    "duty_cycle": 100.0,
+    "training_time_today": 0.0,
+    "training_energy_today": 0.0,
 }
 """Every start level is met."""
 BETWEEN: dict[str, Any] = {
     "battery_charge": 40.0,
+    "battery_temperature": 40.0,
     "user_idle": 100.0,
     "soc_temperature": 70.0,
     "memory_available": 200.0,
@@ -39,11 +57,13 @@ BETWEEN: dict[str, Any] = {
     "cpu_pressure": 60.0,
     "memory_pressure": 10.0,
     "io_pressure": 50.0,
+    "duty_cycle": 30.0,
 }
 """Not good enough to start, good enough to go on."""
 BAD: dict[str, Any] = {
     "external_power": False,
     "battery_charge": 10.0,
+    "battery_temperature": 50.0,
     "user_idle": 2.0,
     "soc_temperature": 90.0,
     "memory_available": 20.0,
@@ -52,10 +72,26 @@ BAD: dict[str, Any] = {
     "cpu_pressure": 95.0,
     "memory_pressure": 40.0,
     "io_pressure": 90.0,
+    "exclusive_processes": 1.0,
+    "allowed_hours": False,
+    "run_length": 45.0,
+    "duty_cycle": 0.0,
+    "training_time_today": 130.0,
+    "training_energy_today": 3.0,
 }
 """Beyond every stop level."""
 READY = Facts(trainable=50, new=50)
-CONFIG = Config()
+CONFIG = Config(
+    conditions=ConditionsConfig(
+        exclusive_processes=ExclusiveProcesses(names=("game",)),
+        allowed_hours=AllowedHours(windows=("22:00-07:00",)),
+        run_length=RunLength(stop_minutes=30.0, rest_minutes=10.0),
+        duty_cycle=DutyCycle(share_percent=50.0),
+        training_time_today=TrainingTimeToday(stop_minutes=120.0),
+        training_energy_today=TrainingEnergyToday(stop_watt_hours=2.0),
+    )
+)
+"""The defaults, and every limit that the defaults leave out."""
 
 
 def conditions(monotonic: float = 0.0, **values: Any) -> Conditions:
@@ -116,7 +152,7 @@ def test_between_the_levels_nothing_starts(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("name", "value"), BAD.items())
 def test_a_condition_counts_again_only_after_its_dwell(name: str, value: Any) -> None:
-    dwell = getattr(getattr(CONFIG.conditions, name), "dwell_seconds", 0.0)
+    dwell = dwell_seconds(getattr(CONFIG.conditions, name))
     watcher = Watcher()
     watcher.see(0, **{name: value})
     assert watcher.see(10, **{name: value}) != []

@@ -5,15 +5,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.daemon.policy.test_decide import GOOD, READY, conditions
+from tests.daemon.policy.test_decide import CONFIG, GOOD, READY, conditions
 
-from mmd.config import Config
 from mmd.policy import Facts, Mode, Tracker, decide, look, remember
 from mmd.policy.levels import LEVELS, standing
 
-CONFIG = Config()
-SETTLED_SECONDS = 31.0
-"""Longer than every dwell of the default configuration."""
+SETTLED_SECONDS = 601.0
+"""Longer than every dwell of the configuration."""
 
 values = st.fixed_dictionaries(
     {},
@@ -28,6 +26,13 @@ values = st.fixed_dictionaries(
         "cpu_pressure": st.one_of(st.none(), st.floats(0, 100)),
         "memory_pressure": st.floats(0, 100),
         "io_pressure": st.floats(0, 100),
+        "battery_temperature": st.one_of(st.none(), st.floats(-20, 90)),
+        "exclusive_processes": st.one_of(st.none(), st.sampled_from([0.0, 1.0, 3.0])),
+        "allowed_hours": st.booleans(),
+        "run_length": st.floats(0, 60),
+        "duty_cycle": st.floats(0, 100),
+        "training_time_today": st.floats(0, 200),
+        "training_energy_today": st.one_of(st.none(), st.floats(0, 5)),
     },
 )
 traces = st.lists(st.tuples(st.floats(0.1, 60), values), min_size=1, max_size=40)

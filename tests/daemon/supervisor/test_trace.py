@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from tests.daemon.policy.test_traces import values
 from tests.traces.make import FOLDER, STORIES, trace_text, transitions_text
 
 from mmd.conditions import Instant
+from mmd.conditions.kinds import SENSED
 from mmd.config import Config
 from mmd.errors import InputRefused, UsageError
+from mmd.limits import AllowedHours, ConditionsConfig, DutyCycle, RunLength, TrainingTimeToday
 from mmd.policy.levels import LEVELS, standing
 from mmd.supervisor.states import RUNNING
 from mmd.supervisor.trace import Line, TraceWriter, conditions_at, read_trace, replay
@@ -55,6 +59,65 @@ def test_the_idle_time_goes_on_between_two_lines() -> None:
         (0.0, "waiting"),
         (302.0, "training"),
     ]
+
+
+def calm(hours: float) -> list[Line]:
+    """A board on which nothing happens for so long, from midnight on."""
+    readings = {name: GOOD[name] for name in SENSED}
+    return [Line(0.0, readings, 0.0), Line(hours * 3600, readings, hours * 3600)]
+
+
+def replayed(lines: list[Line], **limits: Any) -> list[tuple[float, str, tuple[str, ...]]]:
+    """Return minutes, state and reasons of each change."""
+    config = Config(conditions=ConditionsConfig(**limits))
+    return [(change.at / 60, change.state.value, change.reasons) for change in replay(lines, config)]
+
+
+def test_a_replay_rests_after_the_longest_run() -> None:
+    found = replayed(calm(1.5), run_length=RunLength(stop_minutes=30.0, rest_minutes=10.0))
+    assert [(round(at), state, *reasons) for at, state, reasons in found] == [
+        (0, "training"),
+        (30, "suspended", "run_too_long"),
+        (40, "training"),
+        (70, "suspended", "run_too_long"),
+        (80, "training"),
+    ]
+
+
+def test_a_replay_keeps_to_the_share_of_the_time() -> None:
+    found = replayed(calm(10.0), duty_cycle=DutyCycle(share_percent=25.0, burst_minutes=20.0))
+    ends = [at for at, _, _ in found[1:]] + [600.0]
+    trained = sum(end - at for (at, state, _), end in zip(found, ends, strict=True) if state == "training")
+    assert 600 * 0.25 <= trained <= 600 * 0.25 + 20
+    assert {reasons for _, state, reasons in found if state == "suspended"} == {("duty_cycle",)}
+
+
+@pytest.mark.usefixtures("universal_time")
+def test_a_replay_spends_the_budget_of_each_day_and_keeps_to_the_hours() -> None:
+    found = replayed(
+        calm(47.0),
+        training_time_today=TrainingTimeToday(stop_minutes=60.0),
+        allowed_hours=AllowedHours(windows=("22:00-07:00",)),
+    )
+    assert [(round(at / 60), state, *reasons) for at, state, reasons in found] == [
+        (0, "training"),
+        (1, "suspended", "time_budget_spent"),
+        (7, "suspended", "outside_hours", "time_budget_spent"),
+        (22, "suspended", "time_budget_spent"),
+        (24, "training"),
+        (25, "suspended", "time_budget_spent"),
+        (31, "suspended", "outside_hours", "time_budget_spent"),
+        (46, "suspended", "time_budget_spent"),
+    ]
+
+
+@pytest.fixture
+def universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC0")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 traces = st.lists(st.tuples(st.floats(0.1, 400), values), min_size=1, max_size=12)
