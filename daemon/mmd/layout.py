@@ -51,6 +51,11 @@ class StateDir:
         return self.root / "held"
 
     @property
+    def memory_file(self) -> Path:
+        """What was learned from trainers that ran out of memory."""
+        return self.root / "memory.json"
+
+    @property
     def is_initialised(self) -> bool:
         return (self.artifact_set / "manifest.json").is_file()
 

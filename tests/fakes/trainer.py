@@ -2,6 +2,7 @@
 
 Started as a process of its own by `fake_trainer_command`. What it does is told by words in the file `script` in the
 state folder: `steps=N`, `crash_at=N` (once for every line `crash` in it), `silent`, `stubborn`, `evaluating_seconds=X`.
+It eats all memory once there is a file `hog` in the state folder.
 """
 
 import argparse
@@ -37,6 +38,12 @@ def burn(seconds: float) -> None:
         sum(range(500))
 
 
+def eat_all_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 2**22)
+
+
 class Training:
     def __init__(self, state_root: Path, number: int) -> None:
         self.folder = state_root / "rounds" / f"{number:04d}"
@@ -44,6 +51,7 @@ class Training:
         self.script = read_script(state_root)
         self.checkpoint = self.folder / "fake-checkpoint"
         self.crashes = state_root / "crashes"
+        self.hog = state_root / "hog"
         self.is_leaving = False
 
     def leave(self, number: int, frame: FrameType | None) -> None:
@@ -53,6 +61,8 @@ class Training:
         steps = int(self.script.get("steps", "100"))
         first = int(self.checkpoint.read_text()) if self.checkpoint.exists() else 0
         for step in range(first + 1, steps + 1):
+            if self.hog.exists():
+                eat_all_memory()
             if step == int(self.script.get("crash_at", "-1")):
                 self._crash()
             burn(STEP_SECONDS)

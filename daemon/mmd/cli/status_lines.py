@@ -70,6 +70,8 @@ def _facts(status: Json) -> Iterator[tuple[str, str]]:
     yield "model", model_words(status)
     if status["verdict"] is not None:
         yield "verdict", f"round {status['verdict']['round']}: {status['verdict']['reason']}"
+    if status["memory"] is not None:
+        yield "memory", status["memory"]["message"]
     daemon = status["daemon"]
     if daemon is not None:
         yield "daemon", f"pid {daemon['pid']}, {daemon['rss_bytes'] / _MIB:.0f} MiB resident"

@@ -5,7 +5,7 @@ import math
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
@@ -148,14 +148,17 @@ def _run_child(state: "StateDir", config: "Config", number: int, progress: "Prog
     from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 
     child = TrainerProcess(trainer_command(state, number), memory_mib=config.daemon.trainer_memory_mib)
-    failure = ""
+    failure, ran_out_of_memory = "", False
     with _left_on_interrupt(child, number):
         while not child.has_ended_output:
             select.select([child.fileno()], [], [])
             for event in child.read_events():
                 _show_event(event, number, progress)
-                failure = str(event.get("message")) if event["event"] == "failed" else failure
+                if event["event"] == "failed":
+                    failure, ran_out_of_memory = str(event.get("message")), event.get("out_of_memory") is True
         status = child.wait(_LEAVE_SECONDS)
+    if ran_out_of_memory or child.was_killed_for_memory:
+        _give_up_for_memory(state, config, number)
     if status != 0:
         error = TrainingFailed(
             failure
@@ -163,6 +166,17 @@ def _run_child(state: "StateDir", config: "Config", number: int, progress: "Prog
         )
         error.exit_code = status if status > 0 else 1
         raise error
+
+
+def _give_up_for_memory(state: "StateDir", config: "Config", number: int) -> NoReturn:
+    """Close the round as the daemon would: it would run out of memory again."""
+    from mmd.promotion.models import ModelStore
+    from mmd.supervisor.memory import learn
+    from mmd.training.plan import read_plan, round_folder
+
+    lesson = learn(state, config, read_plan(round_folder(state, number)))
+    ModelStore(state).close_round(number, "abandoned", lesson.told())
+    raise TrainingFailed(f"Round {number} was abandoned: {lesson.told()}")
 
 
 @contextmanager

@@ -142,4 +142,5 @@ def why_lines(answer: dict[str, Any]) -> list[str]:
     if answer["mode"] == "forced":
         lines.append("You forced this round: conditions are not obeyed.")
         lines += [f"- ignored: {reason['message']} [{reason['code']}]" for reason in answer["overridden"]]
+    lines += [f"Note: {note}" for note in answer["notes"]]
     return lines

@@ -21,6 +21,7 @@ from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, r
 from mmd.policy.duty_cycle import TokenBucket, turn
 from mmd.samples.records import SampleCounts
 from mmd.supervisor.control import ControlServer
+from mmd.supervisor.control_groups import take_over
 from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.inbox_watch import Inbox
@@ -102,7 +103,12 @@ class Daemon:
             now = self._clock()
             self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)
             self.runner = RoundRunner(
-                self.state_dir, self._recorder, now=now, command=self._command, retry_seconds=self._retry_seconds
+                self.state_dir,
+                self._recorder,
+                now=now,
+                command=self._command,
+                retry_seconds=self._retry_seconds,
+                group=take_over(),
             )
             control = ControlServer(self.state_dir.control_socket, self._selector, Requests(self).answer)
             try:

@@ -50,7 +50,7 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
         progress=progress,
         is_daemon=False,
     )
-    return status, why_view(state, Mode.AUTO, reasons, [])
+    return status, why_view(state, Mode.AUTO, reasons, [], memory=status["memory"])
 
 
 def _open_progress(state_dir: StateDir) -> tuple[Progress | None, bool]:

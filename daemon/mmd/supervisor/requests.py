@@ -12,7 +12,7 @@ from mmd.samples.records import SampleCounts
 from mmd.supervisor.control import Answer
 from mmd.supervisor.hold import hold, release
 from mmd.supervisor.round_runner import RoundRunner
-from mmd.supervisor.view import status_view, why_view
+from mmd.supervisor.view import memory_view, status_view, why_view
 
 
 class Desk(Protocol):
@@ -86,7 +86,12 @@ class Requests:
     def _why(self, request: dict[str, Any]) -> Answer:
         desk = self._desk
         ignored = desk.overridden(desk.look())
-        return {"why": why_view(desk.runner.state, desk.mode, desk.reasons, ignored)}
+        return {"why": self._reasons(ignored)}
+
+    def _reasons(self, ignored: list[Reason]) -> Answer:
+        desk = self._desk
+        memory = memory_view(desk.state_dir, desk.config)
+        return why_view(desk.runner.state, desk.mode, desk.reasons, ignored, memory=memory)
 
     def _pause(self, request: dict[str, Any]) -> Answer:
         was_held = hold(self._desk.state_dir)
@@ -111,4 +116,4 @@ class Requests:
             release(desk.state_dir)
         desk.expect_no_more_samples()  # whoever asks for a round knows what they have put in
         desk.look()
-        return why_view(desk.runner.state, desk.mode, desk.reasons, [])
+        return self._reasons([])

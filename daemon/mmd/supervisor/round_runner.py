@@ -6,12 +6,8 @@ accordingly, and moves the one `State`. Reasons empty means go.
 
 import logging
 import sqlite3
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
-
-import msgspec
 
 from mmd.conditions import Instant
 from mmd.config import Config
@@ -20,8 +16,10 @@ from mmd.layout import StateDir
 from mmd.policy import Code, Reason
 from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import DONE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
+from mmd.promotion.outcome import DONE_NAME, RoundOutcome, read_outcome
 from mmd.samples.store import SampleStore
+from mmd.supervisor.control_groups import TrainerGroup
+from mmd.supervisor.memory import learn, note_success
 from mmd.supervisor.progress import (
     Progress,
     after_step,
@@ -32,10 +30,10 @@ from mmd.supervisor.progress import (
     progress_on_disk,
 )
 from mmd.supervisor.retries import RETRY_SECONDS, Retries
-from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command
+from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
-from mmd.training.plan import round_folder
+from mmd.training.plan import read_plan, round_folder
 
 LEAVE_SECONDS = 5.0
 """A trainer that was asked to leave is killed after this."""
@@ -65,20 +63,23 @@ class RoundRunner:
         now: Instant,
         command: TrainerCommand = trainer_command,
         retry_seconds: Sequence[float] = RETRY_SECONDS,
+        group: TrainerGroup | None = None,
     ) -> None:
-        """Find the round that an earlier daemon left open, if any."""
+        """Find the round that an earlier daemon left open, if any. Trainers enter the control group `group`."""
         self._state_dir = state_dir
         self._rounds = rounds
         self._command = command
+        self._group = group
         self._retries = Retries(retry_seconds)
         self.state = State.IDLE
         self.trainer: TrainerProcess | None = None
         self.progress: Progress | None = None
         self.round_ended, self.failed_rounds = last_end(state_dir, now)
         self.has_trained = has_trained(state_dir)
-        self._complaint = ""
+        self._complaint, self._ran_out_of_memory = "", False
         self._is_evaluating = False
         self._suspended_at = 0.0
+        self._config = Config()
         self._leave_by: float | None = None
         self._take_up_open_round(now)
 
@@ -126,22 +127,9 @@ class RoundRunner:
 
     def stop(self, clock: Callable[[], Instant]) -> None:
         """Have the trainer write a checkpoint and leave; kill it when it does not."""
-        trainer = self.trainer
-        if trainer is None:
-            return
-        trainer.ask_to_leave()
-        deadline = time.monotonic() + STOP_SECONDS
-        while trainer.exit_status() is None and time.monotonic() < deadline:
-            trainer.read_events()  # a full pipe would keep it from leaving
-            try:
-                trainer.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-        if trainer.exit_status() is None:
-            log.warning("the trainer did not leave within %g s and is killed", STOP_SECONDS)
-            trainer.kill()
-            trainer.wait(STOP_SECONDS)
-        self._bury_if_dead(clock())
+        if self.trainer is not None:
+            self.trainer.end(within=STOP_SECONDS)
+            self._bury_if_dead(clock())
 
     # Suspension.
 
@@ -187,20 +175,21 @@ class RoundRunner:
             else:
                 if self.state is not State.SUSPENDED:
                     self._move(Event.ROUND_FOUND_OPEN)
-                if self._is_judged(number):
+                if is_judged(self._state_dir, number):
                     self._finish(number, now)
                     return
             progress = self._progress(number, now)
             if progress is None:
                 return
             command = self._command(self._state_dir, number)
-            self.trainer = TrainerProcess(command, memory_mib=config.daemon.trainer_memory_mib)
+            self.trainer = TrainerProcess(command, memory_mib=config.daemon.trainer_memory_mib, group=self._group)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
             return
-        self._complaint = ""
+        self._complaint, self._ran_out_of_memory = "", False
         self._is_evaluating = False
         self._leave_by = None
+        self._config = config
         self.progress = progress
         self._rounds.begin_round(number, now)
         self._move(Event.STARTED)
@@ -224,6 +213,7 @@ class RoundRunner:
             log.info("%s", str(event.get("message"))[:400])
         elif kind == "failed":
             self._complaint = str(event.get("message", ""))
+            self._ran_out_of_memory = event.get("out_of_memory") is True
 
     # Ending.
 
@@ -241,8 +231,10 @@ class RoundRunner:
             self._end_round(number, now)
             return
         try:
-            if self._is_judged(number):
+            if is_judged(self._state_dir, number):
                 self._finish(number, now)
+            elif self._ran_out_of_memory or trainer.was_killed_for_memory:
+                self._end_for_memory(number, now)
             elif trainer.was_asked_to_leave and not self._complaint:
                 self._move(Event.TRAINER_LOST)
             else:
@@ -250,26 +242,18 @@ class RoundRunner:
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
 
-    def _is_judged(self, number: int) -> bool:
-        """Return whether the round has a verdict; one that cannot be read is removed, and made anew by the trainer."""
-        try:
-            return is_judged(self._state_dir, number)
-        except StoreDamaged as error:
-            log.warning("%s", error)
-            (round_folder(self._state_dir, number) / VERDICT_NAME).unlink(missing_ok=True)
-            return False
-
     def _finish(self, number: int, now: Instant) -> None:
         """Act on the verdict; a crash in the middle is finished by the next start."""
         with SampleStore(self._state_dir.samples_db) as store:
             finish_round(self._state_dir, number, store)
+        note_success(self._state_dir)
         self._end_round(number, now)
 
     def _end_round(self, number: int, now: Instant) -> None:
         folder = round_folder(self._state_dir, number)
         outcome = read_outcome(folder)
         if outcome is not None:
-            self._rounds.end_round(outcome, _verdict_figures(self._state_dir, number))
+            self._rounds.end_round(outcome, verdict_figures(self._state_dir, number))
             self.failed_rounds = self.failed_rounds + 1 if is_failure(outcome) else 0
         self.progress = None
         self._retries.forget()
@@ -289,6 +273,15 @@ class RoundRunner:
             self._move(Event.ROUND_FOUND_OPEN)
         if self._retries.is_hopeless and number is not None:
             self._abandon(number, self._retries.account(), now)
+
+    def _end_for_memory(self, number: int, now: Instant) -> None:
+        """Give the round up: it would run out of memory again. After some such rounds the next ones take less."""
+        plan = read_plan(round_folder(self._state_dir, number))
+        lesson = learn(self._state_dir, self._config, plan)
+        self._rounds.event("out_of_memory", lesson.told(), now)
+        if self.state in RUNNING:
+            self._move(Event.TRAINER_LOST)
+        self._abandon(number, lesson.told(), now)
 
     def _abandon(self, number: int, reason: str, now: Instant) -> None:
         """Close the round without a verdict. The next one rests longer first, in case it fails the same way."""
@@ -324,17 +317,9 @@ class RoundRunner:
             return
         self._move(Event.ROUND_FOUND_OPEN)
         try:
-            if self._is_judged(number):
+            if is_judged(self._state_dir, number):
                 self._finish(number, now)
             else:
                 self.progress = self._progress(number, now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)
-
-
-def _verdict_figures(state_dir: StateDir, number: int) -> dict[str, Any] | None:
-    try:
-        verdict = read_verdict(round_folder(state_dir, number))
-    except StoreDamaged:
-        return None
-    return None if verdict is None else msgspec.to_builtins(verdict)

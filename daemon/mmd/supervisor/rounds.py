@@ -3,16 +3,22 @@
 Needs neither numpy nor onnxruntime: the trainer is a process of its own.
 """
 
+import logging
 import sys
 import time
+from typing import Any
+
+import msgspec
 
 from mmd.artifact.load import read_set
 from mmd.config import Config
+from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import RoundOutcome, read_verdict
+from mmd.promotion.outcome import VERDICT_NAME, RoundOutcome, read_verdict
 from mmd.samples.records import SampleRecord
 from mmd.samples.store import SampleStore
+from mmd.supervisor.memory import with_lesson
 from mmd.supervisor.progress import open_round
 from mmd.training.plan import (
     RoundPlan,
@@ -22,6 +28,8 @@ from mmd.training.plan import (
     round_folder,
     write_plan,
 )
+
+log = logging.getLogger(__name__)
 
 
 def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: float | None = None) -> RoundPlan:
@@ -33,7 +41,7 @@ def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: flo
     plan = make_plan(
         next_round_number(state),
         read_set(state.artifact_set),
-        config,
+        with_lesson(state, config),
         labels={record.id: class_number.get(record.label or "", -1) for record in _trainable(store)},
         holdout_ids=store.holdout_ids(),
         start_generation=ModelStore(state).current().card.generation,
@@ -54,8 +62,26 @@ def trainer_command(state: StateDir, number: int) -> list[str]:
 
 
 def is_judged(state: StateDir, number: int) -> bool:
-    """Return whether the trainer has left a verdict, so that only `finish_round` is missing."""
-    return read_verdict(round_folder(state, number)) is not None
+    """Return whether the trainer has left a verdict, so that only `finish_round` is missing.
+
+    One that cannot be read is removed, and made anew by the trainer.
+    """
+    folder = round_folder(state, number)
+    try:
+        return read_verdict(folder) is not None
+    except StoreDamaged as error:
+        log.warning("%s", error)
+        (folder / VERDICT_NAME).unlink(missing_ok=True)
+        return False
+
+
+def verdict_figures(state: StateDir, number: int) -> dict[str, Any] | None:
+    """Return the verdict as plain data; `None` where there is none that can be read."""
+    try:
+        verdict = read_verdict(round_folder(state, number))
+    except StoreDamaged:
+        return None
+    return None if verdict is None else msgspec.to_builtins(verdict)
 
 
 def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutcome:

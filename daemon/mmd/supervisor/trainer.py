@@ -3,8 +3,9 @@
 `python -m mmd.supervisor.trainer --state-dir D --round N` writes one JSON object a line on standard output:
 `{"event": "preparing"}`, `{"event": "step", "step": i, "steps": n, "loss": x}`, `{"event": "notice", "message": ...}`,
 `{"event": "evaluating"}`, `{"event": "verdict", ...}`, `{"event": "stopped", "step": i}`,
-`{"event": "abandoned", "message": ...}`, `{"event": "failed", "message": ...}`. SIGTERM: it makes a checkpoint and
-leaves with exit code 0; the round stays open. It promotes nothing: that is `mmd.supervisor.rounds.finish_round`.
+`{"event": "abandoned", "message": ...}`, `{"event": "failed", "message": ..., "out_of_memory": bool}`.
+SIGTERM: it makes a checkpoint and leaves with exit code 0; the round stays open. It promotes nothing: that is
+`mmd.supervisor.rounds.finish_round`.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import msgspec
 
 from mmd.errors import MmdError, StoreDamaged, TrainingFailed
 from mmd.layout import StateDir
+from mmd.supervisor.memory import is_out_of_memory
 from mmd.training.plan import round_folder
 
 if TYPE_CHECKING:
@@ -163,8 +165,13 @@ def main(arguments: Sequence[str] | None = None, *, open_engine: "OpenEngine | N
         with _alone(folder):
             train(state, options.round, say, departure, open_engine=open_engine or _engine_opener())
     except MmdError as error:
-        say("failed", message=str(error))
+        say("failed", message=str(error), out_of_memory=is_out_of_memory(error))
         return error.exit_code
+    except Exception as error:  # only to tell the want of memory, for which the runtime has no class
+        if not is_out_of_memory(error):
+            raise
+        say("failed", message=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", out_of_memory=True)
+        return 1
     return 0
 
 

@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from mmd.supervisor.cage import caged
+from mmd.supervisor.control_groups import TrainerGroup, machine_oom_kills
 
 LONGEST_LINE_BYTES = 1024 * 1024
 _READ_BYTES = 65536
@@ -22,9 +24,15 @@ log = logging.getLogger(__name__)
 class TrainerProcess:
     """One running (or stopped) trainer."""
 
-    def __init__(self, command: Sequence[str], *, memory_mib: float) -> None:
+    def __init__(self, command: Sequence[str], *, memory_mib: float, group: TrainerGroup | None = None) -> None:
+        """Start `command` in its cage, and in the control group `group` where there is one."""
+        if group is not None:
+            group.limit(memory_mib)
+        self._group = group
+        self._oom_kills = self._count_oom_kills()
+        self._was_killed_here = False
         self._process = subprocess.Popen(
-            caged(command, memory_mib=memory_mib, parent=os.getpid()),
+            caged(command, memory_mib=memory_mib, parent=os.getpid(), group=group.folder if group else None),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,
@@ -91,7 +99,17 @@ class TrainerProcess:
         self.was_asked_to_leave = True
 
     def kill(self) -> None:
+        self._was_killed_here = True
         self._signal(signal.SIGKILL)
+
+    @property
+    def was_killed_for_memory(self) -> bool:
+        """Whether the kernel killed it because memory had run out: its control group's, or the machine's."""
+        is_killed = self.exit_status() == -signal.SIGKILL and not self._was_killed_here
+        return is_killed and self._count_oom_kills() > self._oom_kills
+
+    def _count_oom_kills(self) -> int:
+        return machine_oom_kills() + (self._group.oom_kills() if self._group is not None else 0)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
@@ -104,6 +122,21 @@ class TrainerProcess:
     def wait(self, seconds: float) -> int:
         """Wait for the end. Raises `subprocess.TimeoutExpired`."""
         return self._process.wait(seconds)
+
+    def end(self, *, within: float) -> None:
+        """Have it write a checkpoint and leave, and wait for that; kill it when it does not."""
+        self.ask_to_leave()
+        deadline = time.monotonic() + within
+        while self.exit_status() is None and time.monotonic() < deadline:
+            self.read_events()  # a full pipe would keep it from leaving
+            try:
+                self.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        if self.exit_status() is None:
+            log.warning("the trainer did not leave within %g s and is killed", within)
+            self.kill()
+            self.wait(within)
 
     def close(self) -> None:
         self._stdout.close()

@@ -16,6 +16,7 @@ from mmd.policy import Mode, Reason
 from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
+from mmd.supervisor.memory import lesson_in_force
 from mmd.supervisor.progress import Progress
 from mmd.supervisor.states import State
 from mmd.training.plan import round_folder, round_numbers
@@ -52,18 +53,30 @@ def status_view(
         "round": None if progress is None else _progress_view(progress),
         "model": model_view(state_dir, now=conditions.at.wall),
         "verdict": verdict_view(state_dir),
+        "memory": memory_view(state_dir, config),
         "engine": "portable" if config.training.engine == "auto" else config.training.engine,
         "daemon": {"pid": os.getpid(), "rss_bytes": resident_bytes()} if is_daemon else None,
     }
 
 
-def why_view(state: State, mode: Mode, reasons: Sequence[Reason], overridden: Sequence[Reason]) -> Json:
+def memory_view(state_dir: StateDir, config: Config) -> Json | None:
+    """Return what was learned from trainers that ran out of memory; `None` when nothing was."""
+    lesson = lesson_in_force(state_dir, config)
+    if lesson is None or (not lesson.rounds and lesson.micro_batch is None):
+        return None
+    return {**msgspec.to_builtins(lesson), "message": lesson.told()}
+
+
+def why_view(
+    state: State, mode: Mode, reasons: Sequence[Reason], overridden: Sequence[Reason], *, memory: Json | None
+) -> Json:
     """Return everything that `mmd why --json` prints, but for `daemon`."""
     return {
         "state": state.value,
         "mode": mode.value,
         "reasons": reasons_view(reasons),
         "overridden": reasons_view(overridden),
+        "notes": [] if memory is None else [memory["message"]],
     }
 
 

@@ -23,6 +23,7 @@ KEYS = [
     "round",
     "model",
     "verdict",
+    "memory",
     "engine",
     "daemon",
 ]

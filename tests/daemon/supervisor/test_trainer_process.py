@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.running import is_alive
 from tests.support import eventually
 
+from mmd.supervisor.control_groups import TrainerGroup
 from mmd.supervisor.trainer_process import LONGEST_LINE_BYTES, TrainerProcess, describe_exit
 
 BURN = "while True: pass"
@@ -62,7 +63,34 @@ def test_a_trainer_is_as_humble_as_the_kernel_allows() -> None:
         assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
         assert caged.nice() == 19
         assert caged.ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
         assert resource.prlimit(process.pid, resource.RLIMIT_DATA)[0] == 300 * 1024 * 1024
+
+
+def test_a_trainer_enters_the_control_group_that_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").touch()
+    process = TrainerProcess([sys.executable, "-c", "pass"], memory_mib=64, group=TrainerGroup(tmp_path))
+    eventually(lambda: process.exit_status() is not None)
+    process.close()
+    assert (tmp_path / "cgroup.procs").read_text() == str(process.pid)
+    assert (tmp_path / "memory.max").read_text() == str(64 * 1024 * 1024)
+    assert not process.was_killed_for_memory
+
+
+def test_a_kill_is_for_memory_only_when_the_kernel_counted_one_and_nobody_here_sent_it(tmp_path: Path) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 3\n")
+    for is_counted, is_ours, expected in [(True, False, True), (False, False, False), (True, True, False)]:
+        process = TrainerProcess([sys.executable, "-c", BURN], memory_mib=512, group=TrainerGroup(tmp_path))
+        if is_ours:
+            process.kill()
+        else:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+        process.close()
+        before = int(events.read_text().split()[1])
+        events.write_text(f"oom_kill {before + is_counted}\n")
+        assert process.was_killed_for_memory is expected
         assert os.getpgid(process.pid) == process.pid
 
 
