@@ -24,6 +24,8 @@ class SamplesConfig(Section, frozen=True):
     """Share of the samples that is never trained on and decides at the gate; read once, at `mmd init`."""
     max_pixels: Count = 50_000_000
     """An image with more pixels is refused before it is decoded."""
+    max_seconds: Positive = 60.0
+    """A longer recording is refused before it is decoded."""
     quota_mib: Positive = 1024.0
 
 

@@ -23,12 +23,29 @@ if TYPE_CHECKING:
 INPUT, LOGITS, BATCH = "input", "logits", "batch"
 OPSET, IR_VERSION = 17, 9
 
+NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
+
+
+class AudioAugmentRecipe(_Section, frozen=True):
+    """`[nets.NAME.audio_augment]`: how far each recording is changed, at most; 0 leaves it alone."""
+
+    speed: NonNegative = 0.0
+    """Played faster or slower, and so higher or lower, by a factor between exp(-speed) and exp(speed)."""
+    shift_ms: NonNegative = 0.0
+    gain_db: NonNegative = 0.0
+    tilt_db: NonNegative = 0.0
+    """Of the spectrum, from its lower to its upper end, as other microphones have it."""
+    noise_db: NonNegative = 0.0
+    """Noise from 50 dB below the recording up to so many dB louder than that."""
+    mask_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
+    mask_mels: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Features that are set to their mean (SpecAugment, arXiv:1904.08779)."""
 
 
 class PretrainRecipe(_Section, frozen=True):
@@ -52,6 +69,7 @@ class NetRecipe(_Section, frozen=True):
     training: PretrainRecipe = PretrainRecipe()
     augment: Augmentation = Augmentation()
     """Of each training sample, drawn anew in every epoch."""
+    audio_augment: AudioAugmentRecipe = AudioAugmentRecipe()
 
 
 class _Builder:

@@ -45,6 +45,30 @@ def prepare_digits(data: Path, out: Path, anchor_file: Path) -> None:
     click.echo(f"Wrote {out} and {anchor_file} ({len(anchor.labels)} digits: even for replay, odd for the gate).")
 
 
+@prepare.command("speech")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="DIGIT_SPEAKER_TAKE.wav.")
+@click.option("--recipe", "recipe_file", type=FILE, required=True, help="The recipe, for what is stored.")
+@click.option("--stranger", required=True, help="The speaker whom no network is to hear.")
+@click.option("--out", type=FILE, required=True, help="The recordings, split by speaker and take (.npz).")
+@click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
+def prepare_speech(data: Path, recipe_file: Path, stranger: str, out: Path, anchor_file: Path) -> None:
+    """Split spoken digits: all of one speaker's for the test, the others' by take."""
+    import numpy as np
+
+    from mmd_tools.prepare_speech import SPLITS, anchor_order, read_speech, split_by_speaker
+    from mmd_tools.recipe import load_recipe
+
+    speech = read_speech(data, load_recipe(recipe_file))
+    split = split_by_speaker(speech, stranger)
+    anchor = anchor_order(speech, split)
+    _save(out, inputs=speech.inputs, labels=speech.labels, split=split, splits=np.array(SPLITS))
+    _save(anchor_file, inputs=speech.inputs[anchor], labels=speech.labels[anchor])
+    for index, name in enumerate(SPLITS):
+        speakers = len(np.unique(speech.speakers[split == index]))
+        click.echo(f"{name:10}  {int((split == index).sum()):6} recordings  {speakers:2} speakers")
+    click.echo(f"Wrote {out} and {anchor_file} ({len(anchor)} recordings: even for replay, odd for the gate).")
+
+
 @prepare.command("owner")
 @click.option("--data", type=FILE, required=True, help="What `prepare digits` wrote.")
 @click.option("--writer", type=int, required=True, help="A stranger's number; `prepare strangers` lists them.")

@@ -29,13 +29,50 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class InputRecipe(_Section, frozen=True):
-    """`[input]`: what a stored value v becomes, (v * scale - mean) / std."""
+class AudioRecipe(_Section, frozen=True):
+    """`[input.audio]`: what is stored of a recording, and its log-mel features."""
 
-    kind: Literal["image", "tensor"] = "image"
+    rate_hz: Count = 16000
+    seconds: Positive = 1.0
+    """What is stored of every recording."""
+    window_ms: Positive = 32.0
+    hop_ms: Positive = 16.0
+    mels: Count = 40
+    low_hz: NonNegative = 20.0
+    high_hz: Positive = 7600.0
+    log_offset: Positive = 1e-6
+    """Added to the power in each filter, where 1 is a square wave of full scale, before the logarithm."""
+
+    @property
+    def length(self) -> int:
+        """Of a stored recording, in samples."""
+        return round(self.seconds * self.rate_hz)
+
+    @property
+    def window(self) -> int:
+        return round(self.window_ms * self.rate_hz / 1000)
+
+    @property
+    def hop(self) -> int:
+        return round(self.hop_ms * self.rate_hz / 1000)
+
+    @property
+    def fft(self) -> int:
+        """The next power of two at or above the window."""
+        return 1 << (self.window - 1).bit_length()
+
+
+class InputRecipe(_Section, frozen=True):
+    """`[input]`: what a value v becomes, (v * scale - mean) / std; the values of audio are its features."""
+
+    kind: Literal["image", "audio", "tensor"] = "image"
     scale: Positive = 1.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Positive, ...] = (1.0,)
+    rate_hz: NonNegative = 0.0
+    """Of a tensor that is a window of measurements: files that state another rate are refused; 0 asks for none."""
+    audio: AudioRecipe | None = None
+    """For `kind = "audio"`, and only there."""
 
 
 class ProbeRecipe(_Section, frozen=True):
@@ -124,6 +161,7 @@ def check_recipe(recipe: Recipe) -> None:
     twice = sorted({name for name in recipe.classes if recipe.classes.count(name) > 1})
     if twice:
         raise UsageError(f"`classes` names {twice[0]!r} twice; give every class one name.")
+    _check_input(recipe.input)
     _check_optimizer(recipe.optimizer)
     _check_augmentation(recipe)
     _check_loss(recipe)
@@ -146,6 +184,20 @@ def _check_loss(recipe: Recipe) -> None:
     for name, schedule in recipe.loss.schedules.items():
         for term in ("alpha", "beta", "gamma"):
             _check_points(f"loss.schedules.{name}.{term}", getattr(schedule, term))
+
+
+def _check_input(spec: InputRecipe) -> None:
+    if (spec.kind == "audio") != (spec.audio is not None):
+        raise UsageError('`[input.audio]` and `kind = "audio"` go together; give both or neither.')
+    if spec.rate_hz and spec.kind != "tensor":
+        raise UsageError('`input.rate_hz` is for `kind = "tensor"`; audio has `input.audio.rate_hz`.')
+    if spec.audio is None:
+        return
+    audio = spec.audio
+    if not 1 <= audio.hop <= audio.window <= audio.length:
+        raise UsageError("`input.audio` needs hop_ms <= window_ms <= seconds, and a hop of one sample at least.")
+    if not audio.low_hz < audio.high_hz <= audio.rate_hz / 2:
+        raise UsageError(f"`input.audio` needs low_hz < high_hz <= {audio.rate_hz / 2:g}, half of rate_hz.")
 
 
 def _check_optimizer(spec: OptimizerSpec) -> None:

@@ -63,6 +63,7 @@ def train(
             recipe=recipe,
             training=training,
             augment=net.augment,
+            audio_augment=net.audio_augment,
             train=part(arrays, "train"),
             validation=part(arrays, "validation"),
             seed=net.seed,

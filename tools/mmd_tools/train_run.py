@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 from mmd.artifact.load import ArtifactSet, normalise, open_set
-from mmd.artifact.manifest import Schedule
+from mmd.artifact.manifest import InputSpec, Schedule
+from mmd.artifact.preprocess import Preprocessing
 from mmd.augmentation import Augmentation
 from mmd.errors import TrainingFailed, UsageError
 from mmd.training.augment import augment
@@ -18,13 +19,15 @@ from mmd.training.dropout import dropout_masks
 from mmd.training.engine import Batch, Engine, LossWeights
 from mmd.training.engines import open_engine
 from mmd.training.schedule import betas_at
+from mmd_tools.audio.augment import augment_recordings, mask_features
 from mmd_tools.fuse import fuse
-from mmd_tools.nets import PretrainRecipe, with_weights
+from mmd_tools.nets import AudioAugmentRecipe, PretrainRecipe, with_weights
 from mmd_tools.recipe import Recipe, nearest
 from mmd_tools.train_data import Part
 from mmd_tools.train_score import Scorer
 
 WARMUP_STEPS = 200
+NO_AUDIO_AUGMENT = AudioAugmentRecipe()
 LABELS_ONLY = Schedule(alpha=((0.0, 1.0),), beta=((0.0, 0.0),), gamma=((0.0, 0.0),))
 
 
@@ -40,6 +43,7 @@ class TrainRequest:
     augment: Augmentation
     train: Part
     validation: Part
+    audio_augment: AudioAugmentRecipe = NO_AUDIO_AUGMENT
     seed: int = 0
     engine: str = "auto"
     threads: int = 1
@@ -99,13 +103,15 @@ def _run_epochs(
     network = onnx.load(artifact_set.path(artifact_set.manifest.graphs.inference))
     # One stream for the order and one for the movements: changing the one leaves the other as it was.
     order, movement = (np.random.default_rng([request.seed, stream]) for stream in (0, 1))
+    spec = artifact_set.manifest.input
+    batches = _Batches(request, spec, Preprocessing.of(artifact_set, threads=request.threads), movement)
     best: Epoch | None = None
     step = 0
     for number in range(1, request.training.epochs + 1):
         losses = []
         places = order.permutation(len(request.train.labels))
         for start in range(0, request.steps_per_epoch * request.training.batch_size, request.training.batch_size):
-            batch = _batch(request, artifact_set, places[start : start + request.training.batch_size], movement)
+            batch = batches.at(places[start : start + request.training.batch_size])
             masks = dropout_masks(artifact_set.manifest.dropout, request.seed, step, len(batch.inputs))
             batch = replace(batch, masks=masks)
             weights = _weights(schedule, artifact_set, step / max(1, request.steps - 1))
@@ -127,11 +133,25 @@ def _run_epochs(
     return best
 
 
-def _batch(
-    request: TrainRequest, artifact_set: ArtifactSet, places: np.ndarray, movement: np.random.Generator
-) -> Batch:
-    varied = augment(request.train.inputs[places], request.augment, movement)
-    return Batch(normalise(varied, artifact_set.manifest.input), request.train.labels[places])
+@dataclass(frozen=True)
+class _Batches:
+    """Draws varied batches from the training samples."""
+
+    request: TrainRequest
+    spec: InputSpec
+    preprocessing: Preprocessing
+    movement: np.random.Generator
+
+    def at(self, places: np.ndarray) -> Batch:
+        request = self.request
+        varied: np.ndarray = request.train.inputs[places]
+        if self.spec.kind != "audio":
+            varied = augment(varied, request.augment, self.movement)
+        else:
+            rate_hz = round(self.spec.rate_hz)
+            varied = augment_recordings(varied, request.audio_augment, rate_hz, self.movement)
+            varied = mask_features(self.preprocessing(varied), request.audio_augment, self.movement)
+        return Batch(normalise(varied, self.spec), request.train.labels[places])
 
 
 def learning_rate(training: PretrainRecipe, step: int, steps: int) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mmd.artifact.load import normalise
 from mmd.artifact.manifest import InputSpec
 from mmd.artifact.session import open_session
+from mmd_tools.audio.features import recipe_preprocessing
 from mmd_tools.recipe import InputRecipe
 
 BATCH = 500
@@ -25,13 +26,15 @@ class Scorer:
         self._session: Any = open_session(model, threads=threads)
         self._input = self._session.get_inputs()[0].name
         self._recipe = recipe
+        self._preprocessing = recipe_preprocessing(recipe)
 
     def logits(self, inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the logits [n, classes] of stored inputs [n, *shape]."""
-        spec = input_spec(self._recipe, inputs.shape[1:])
+        values = self._preprocessing(inputs)
+        spec = input_spec(self._recipe, values.shape[1:])
         rows = [
-            self._session.run(None, {self._input: normalise(inputs[at : at + BATCH], spec)})[0]
-            for at in range(0, len(inputs), BATCH)
+            self._session.run(None, {self._input: normalise(values[at : at + BATCH], spec)})[0]
+            for at in range(0, len(values), BATCH)
         ]
         joined: NDArray[np.float32] = np.concatenate(rows)
         return joined

@@ -105,11 +105,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def normalise(stored: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
-    """Turn stored values [n, *shape] into what the networks take: (v * scale - mean) / std, float32."""
+def normalise(values: NDArray[np.generic], spec: InputSpec) -> NDArray[np.float32]:
+    """Turn values [n, *shape], as `Preprocessing` gives them, into what the networks take, float32:
+
+    (v * scale - mean) / std.
+    """
     import numpy as np
 
     channel_axis = (1, -1) + (1,) * (len(spec.shape) - 1)
     mean = np.asarray(spec.mean, np.float32).reshape(channel_axis)
     std = np.asarray(spec.std, np.float32).reshape(channel_axis)
-    return (stored.astype(np.float32) * np.float32(spec.scale) - mean) / std
+    return (values.astype(np.float32) * np.float32(spec.scale) - mean) / std

@@ -20,17 +20,29 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class InputSpec(_Part, frozen=True):
-    """The one input of Mentor and Mentee. A stored value v becomes (v * scale - mean[c]) / std[c]."""
+    """The one input of Mentor and Mentee. A value v becomes (v * scale - mean[c]) / std[c].
+
+    The values of an image or a tensor are stored as they are; those of audio are what `preprocess.onnx` makes of the
+    stored recording.
+    """
 
     name: str
-    kind: Literal["image", "tensor"]
+    kind: Literal["image", "tensor", "audio"]
     shape: tuple[int, ...]
-    """Without the batch: (channels, height, width) for an image."""
+    """Without the batch: (channels, height, width) for an image, (1, mels, frames) for audio."""
     scale: float = 1.0
     """What the stored numbers are multiplied with first: 1/255 for 8-bit images."""
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     """One entry, or one a channel."""
+    stored: tuple[int, ...] = ()
+    """Shape of a stored sample where it is not `shape`: (length,) for audio."""
+    rate_hz: float = 0.0
+    """At which audio is stored or a window of measurements was taken; 0 where there is no such thing."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        return self.stored or self.shape
 
 
 class ProbePair(_Part, frozen=True):
@@ -142,6 +154,10 @@ class Graphs(_Part, frozen=True):
     """The start values of every parameter, shipped weights and fresh projectors."""
     anchor: str = "anchor.npz"
     """`inputs` (as stored, before scale, mean and std) and `labels` (int64)."""
+    resample: str = "resample.onnx"
+    """Audio only: a recording of any rate and length in, the stored one out."""
+    preprocess: str = "preprocess.onnx"
+    """Audio only: stored recordings in, features out."""
 
 
 class FileRecord(_Part, frozen=True):

@@ -15,6 +15,7 @@ from mmd.errors import InputRefused, UsageError
 if TYPE_CHECKING:
     from mmd.samples.find import Found, Refusal
     from mmd.samples.ingest import Taken
+    from mmd.samples.recording import Resample
     from mmd.samples.records import Added
     from mmd.samples.store import SampleStore
 
@@ -22,14 +23,14 @@ REPEATS_NAMED = 10
 PROGRESS_FROM_FILES = 100
 
 
-@click.command(short_help="Store PNG, JPEG, .npy or .npz samples.")
+@click.command(short_help="Store pictures, recordings or arrays.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--label", metavar="L", help="The label of everything named; takes the place of folder names.")
 @click.option("--inbox", is_flag=True, help="Take in what lies in the state folder's inbox, and empty it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_session
 def ingest(session: Session, paths: tuple[Path, ...], label: str | None, inbox: bool, as_json: bool) -> int:
-    """Store PNG, JPEG, .npy or .npz samples from files or folders.
+    """Store samples from files or folders: PNG and JPEG, or WAV and FLAC, or .npy and .npz, whatever the set takes.
 
     The first level of subfolders names the classes. When this returns 0, every sample is on disk and survives a power
     cut. What is refused is named on stderr, nothing of it is stored, and the exit code is 3.
@@ -66,15 +67,24 @@ def _named(
         except InputRefused as refusal:
             raise InputRefused(f"Nothing was stored: {refusal}") from None
     items = [item for path in paths for item in find(path, store.form, label)]
-    return ingest(store, _with_progress(items), session.config.samples)
+    return ingest(store, _with_progress(items), session.config.samples, _resample(store, session))
 
 
 def _inbox(store: "SampleStore", session: Session, account: "Account") -> "Iterator[Taken | Refusal]":
     from mmd.samples.inbox_pass import InboxPass
 
-    inbox_pass = InboxPass(store, session.state.inbox, session.config.samples)
+    inbox_pass = InboxPass(store, session.state.inbox, session.config.samples, _resample(store, session))
     yield from inbox_pass
     account.unsettled = inbox_pass.unsettled
+
+
+def _resample(store: "SampleStore", session: Session) -> "Resample | None":
+    if store.form.kind != "audio":
+        return None
+    from mmd.artifact.load import read_set
+    from mmd.artifact.preprocess import Resampler
+
+    return Resampler.of(read_set(session.state.artifact_set))
 
 
 def _with_progress(items: "list[Found | Refusal]") -> "Iterator[Found | Refusal]":

@@ -61,7 +61,8 @@ def form_of(artifact_set: "ArtifactSet") -> "SampleForm":
     from mmd.samples.form import SampleForm
 
     spec = artifact_set.manifest.input
-    return SampleForm(kind=spec.kind, shape=spec.shape, classes=artifact_set.manifest.classes)
+    classes = artifact_set.manifest.classes
+    return SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=classes, rate_hz=spec.rate_hz)
 
 
 def _shipped() -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @pass_session
 def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
-    """Name what the serving model sees in images, arrays, and folders of them.
+    """Name what the serving model sees in images, recordings, arrays, and folders of them.
 
     A file that cannot be read gets a line on standard error and exit code 3; the others are answered all the same.
     """
@@ -45,16 +45,17 @@ def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:
     """Return the files under `paths` in the order of their names; a file is taken whatever it is called."""
-    from mmd.samples.find import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+    from mmd.samples.find import SUFFIXES
 
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in IMAGE_SUFFIXES | ARRAY_SUFFIXES]
+        inside = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES]
         if not inside:
-            raise InputRefused(f"{path} holds nothing to predict; expected .png, .jpg, .npy or .npz files.")
+            known = ", ".join(sorted(SUFFIXES))
+            raise InputRefused(f"{path} holds nothing to predict; known are the extensions {known}.")
         files += inside
     return files
 

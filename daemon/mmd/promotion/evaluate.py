@@ -20,7 +20,7 @@ def compare(
     manifest: Manifest,
     threads: int,
 ) -> Comparison:
-    """Run both models over the stored `inputs` [n, *shape], all of them labelled."""
+    """Run both models over the preprocessed `inputs` [n, *shape], all of them labelled."""
     return Comparison(
         before=Judged(labels, _log_probabilities(before, inputs, manifest, threads)),
         after=Judged(labels, _log_probabilities(after, inputs, manifest, threads)),

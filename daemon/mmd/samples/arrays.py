@@ -4,6 +4,9 @@ Rows are read in blocks, so that a big file needs little memory, and the whole f
 given out: one bad row refuses the file. Pickled objects are never loaded. A `.npz` holds `inputs` (or `x`) and may
 hold `labels` (or `y`): class names, or class numbers with -1 for none.
 
+Accepted for audio are stored recordings, [length] or [n, length], as 16-bit whole numbers or floats within -1 to 1.
+A `.npz` may say at which `rate_hz` its rows were taken; where the set has another, it is refused.
+
 Accepted for an image of C x H x W: that, H x W x C, and H x W when C is 1, alone or as a batch. Whole numbers are 0 to
 255; floats that all lie in 0 to 1 are scaled by 255, others are taken as 0 to 255.
 """
@@ -30,6 +33,8 @@ _MAX_WHOLE_BYTES = 256 * 2**20
 _MAX_ROWS = 10_000_000
 _INPUT_NAMES = ("inputs", "x")
 _LABEL_NAMES = ("labels", "y")
+_RATE_NAMES = ("rate_hz",)
+_PIXELS, _SOUND = (0, 255), (-32768, 32767)
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (
     OSError,
@@ -64,6 +69,7 @@ class ArrayFile:
         self._is_archive = is_archive
         with self._damage_named():
             self._labels = self._read_labels()
+            self._require_rate()
             self._layout, self._count = self._read_layout()
             if self._labels is not None and len(self._labels) != (self._count or 1):
                 raise InputRefused(f"has {self._count or 1} inputs and {len(self._labels)} labels; they must pair up.")
@@ -132,8 +138,14 @@ class ArrayFile:
             if low < -limit or high > limit:
                 raise InputRefused(f"has values up to {max(-low, high):g}; float32 ends at {limit:g}.")
             return 1.0
-        if low < 0 or high > 255:
-            raise InputRefused(f"has values from {low:g} to {high:g}; expected 0 to 255, or 0 to 1 as floats.")
+        if self._form.kind == "audio":
+            limits, expected = ((-1, 1) if is_float else _SOUND), "-32768 to 32767, or -1 to 1 as floats"
+        else:
+            limits, expected = _PIXELS, "0 to 255, or 0 to 1 as floats"
+        if low < limits[0] or high > limits[1]:
+            raise InputRefused(f"has values from {low:g} to {high:g}; expected {expected}.")
+        if self._form.kind == "audio":
+            return 32768.0 if is_float else 1.0
         return 255.0 if is_float and high <= 1 else 1.0
 
     def _refuse_not_finite(self, flat: NDArray[np.generic], start: int) -> None:
@@ -148,8 +160,9 @@ class ArrayFile:
         rows = rows.reshape(len(block), *self._form.shape)
         if self._form.kind == "tensor":
             return np.ascontiguousarray(rows, dtype="<f4")
-        scaled = np.clip(np.rint(rows.astype(np.float64) * self._scale), 0, 255)
-        return np.ascontiguousarray(scaled.astype(np.uint8))
+        limits = _SOUND if self._form.kind == "audio" else _PIXELS
+        scaled = np.clip(np.rint(rows.astype(np.float64) * self._scale), *limits)
+        return np.ascontiguousarray(scaled.astype(self._form.dtype))
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the rows in the file's own type and layout, some at a time."""
@@ -168,13 +181,29 @@ class ArrayFile:
                 count = min(at_once, rows - start)
                 yield _read(stream, count * row_bytes, dtype).reshape(count, *sample)
 
+    def _holds_any(self, names: tuple[str, ...]) -> bool:
+        if not self._is_archive:
+            return False
+        with zipfile.ZipFile(self._rewound()) as archive:
+            held = {name.removesuffix(".npy") for name in archive.namelist()}
+        return any(name in held for name in names)
+
+    def _require_rate(self) -> None:
+        if not self._form.rate_hz or not self._holds_any(_RATE_NAMES):
+            return
+        with self._member(_RATE_NAMES) as stream:
+            shape, _, dtype = _header(stream)
+            if dtype.kind not in "uif" or math.prod(shape) != 1:
+                raise InputRefused(
+                    f"has a rate of type {dtype} and shape {describe_shape(shape)}; expected one number."
+                )
+            rate_hz = float(_read(stream, dtype.itemsize, dtype).item())
+        if rate_hz != self._form.rate_hz:
+            raise InputRefused(f"was taken at {rate_hz:g} Hz; the artifact set takes {self._form.rate_hz:g} Hz.")
+
     def _read_labels(self) -> list[str | None] | None:
         """Return one label a row, each known to the set; `None` when the file has none."""
-        if not self._is_archive:
-            return None
-        with zipfile.ZipFile(self._rewound()) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-        if not any(name in names for name in _LABEL_NAMES):
+        if not self._holds_any(_LABEL_NAMES):
             return None
         with self._member(_LABEL_NAMES) as stream:
             shape, _, dtype = _header(stream)

@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import IO
 
 from mmd.errors import InputRefused
-from mmd.samples.form import SampleForm
+from mmd.samples.form import Kind, SampleForm
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+SUFFIXES = IMAGE_SUFFIXES | AUDIO_SUFFIXES | ARRAY_SUFFIXES
+_EXPECTED: dict[Kind, str] = {
+    "image": ".png, .jpg, .jpeg, .npy or .npz",
+    "audio": ".wav, .flac, .npy or .npz",
+    "tensor": ".npy or .npz",
+}
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,14 @@ def find(
         yield Refusal(path, explain(error, path))
         return
     if not is_folder:
-        yield _file(path, label, path.name)
+        yield _file(path, label, path.name, form)
         return
     count = 0
     for item in _Walk(path, form, follow_folders=follow_folders).folder(path, label):
         count += 1
         yield item
     if not count:
-        yield Refusal(path, "the folder holds no samples; expected .png, .jpg, .npy or .npz files.")
+        yield Refusal(path, f"the folder holds no samples; expected {_EXPECTED[form.kind]} files.")
 
 
 class _Walk:
@@ -91,7 +98,7 @@ class _Walk:
 
     def _entry(self, entry: Path, label: str | None) -> Iterator[Found | Refusal]:
         if not entry.is_dir():
-            yield _file(entry, label, str(entry.relative_to(self._root)))
+            yield _file(entry, label, str(entry.relative_to(self._root)), self._form)
             return
         if entry.is_symlink() and not self._follow_folders:
             yield Refusal(entry, "is a link to a folder; put the folder itself here.")
@@ -105,7 +112,7 @@ class _Walk:
         yield from self.folder(entry, label)
 
 
-def _file(path: Path, label: str | None, source: str) -> Found | Refusal:
+def _file(path: Path, label: str | None, source: str, form: SampleForm) -> Found | Refusal:
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -113,9 +120,9 @@ def _file(path: Path, label: str | None, source: str) -> Found | Refusal:
     suffix = path.suffix.lower()
     if not stat.S_ISREG(mode):
         return Refusal(path, "is not a regular file; only files and folders are read.")
-    if suffix not in IMAGE_SUFFIXES | ARRAY_SUFFIXES:
+    if suffix not in SUFFIXES:
         shown = f"the extension {path.suffix}" if suffix else "no extension"
-        return Refusal(path, f"has {shown}; expected .png, .jpg, .jpeg, .npy or .npz.")
+        return Refusal(path, f"has {shown}; expected {_EXPECTED[form.kind]}.")
     # A file name is bytes, the store keeps text.
     return Found(path, label, os.fsencode(source).decode(errors="replace"))
 

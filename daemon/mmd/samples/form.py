@@ -15,26 +15,42 @@ import msgspec
 from mmd.errors import InputRefused
 
 KNOWN_SHOWN = 12
+Kind = Literal["image", "tensor", "audio"]
+_TYPES: dict[Kind, tuple[Literal["uint8", "float32", "int16"], int]] = {
+    "image": ("uint8", 1),
+    "tensor": ("float32", 4),
+    "audio": ("int16", 2),
+}
 
 
 @dataclass(frozen=True)
 class SampleForm:
     """What the artifact set takes; every sample of a store has this form."""
 
-    kind: Literal["image", "tensor"]
-    """An image is stored as uint8, a tensor as float32."""
+    kind: Kind
+    """An image is stored as uint8, a tensor as float32, a recording as int16."""
     shape: tuple[int, ...]
-    """Without the batch: (channels, height, width) for an image."""
+    """Without the batch: (channels, height, width) for an image, (length,) for a recording."""
     classes: tuple[str, ...]
+    rate_hz: float = 0.0
+    """Of a recording or a window of measurements; 0 where there is no such thing."""
 
     @property
-    def dtype(self) -> Literal["uint8", "float32"]:
-        return "uint8" if self.kind == "image" else "float32"
+    def dtype(self) -> Literal["uint8", "float32", "int16"]:
+        return _TYPES[self.kind][0]
 
     @property
     def content_bytes(self) -> int:
         """Size of one sample's content."""
-        return math.prod(self.shape) * (1 if self.kind == "image" else 4)
+        return math.prod(self.shape) * _TYPES[self.kind][1]
+
+    @property
+    def described(self) -> str:
+        return f"{self.kind} {describe_shape(self.shape)}" + (f" at {self.rate_hz:g} Hz" if self.rate_hz else "")
+
+    def holds_the_same_as(self, other: "SampleForm") -> bool:
+        """Return whether samples of one are samples of the other; the classes may differ."""
+        return (self.kind, self.shape, self.rate_hz) == (other.kind, other.shape, other.rate_hz)
 
     def encode(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -56,8 +72,9 @@ class SampleForm:
 
 
 def sample_id(content: bytes, form: SampleForm) -> str:
-    """Name a sample by its content: hex SHA-256 over type, shape and bytes, so that equal samples have one name."""
-    digest = hashlib.sha256(f"{form.dtype} {'x'.join(map(str, form.shape))}\n".encode())
+    """Name a sample by its content, so that equal samples have one name: hex SHA-256 of type, shape, rate and bytes."""
+    rate = f" {form.rate_hz:g} Hz" if form.rate_hz else ""
+    digest = hashlib.sha256(f"{form.dtype} {'x'.join(map(str, form.shape))}{rate}\n".encode())
     digest.update(content)
     return digest.hexdigest()
 
@@ -70,3 +87,12 @@ def is_held_out(identifier: str, fraction: float) -> bool:
 
 def describe_shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
+
+
+def describe_start(start: bytes) -> str:
+    """Say what a file of another kind begins with."""
+    if not start:
+        return "the file is empty"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return "its content looks like text"
+    return f"it begins with bytes {start[:4].hex(' ')}"

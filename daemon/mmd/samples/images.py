@@ -10,7 +10,7 @@ import zlib
 from typing import IO, TYPE_CHECKING
 
 from mmd.errors import InputRefused
-from mmd.samples.form import SampleForm, describe_shape
+from mmd.samples.form import SampleForm, describe_shape, describe_start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def _open(file: IO[bytes], max_pixels: int) -> "Image":
     elif magic.startswith(JPEG_MAGIC):
         plugin = JpegImagePlugin.JpegImageFile
     else:
-        raise InputRefused(f"is not a PNG or JPEG image ({_describe(magic)}).")
+        raise InputRefused(f"is not a PNG or JPEG image ({describe_start(magic)}).")
     image = plugin(file)
     width, height = image.size
     if width * height > max_pixels:
@@ -93,14 +93,6 @@ def _require_end_mark(file: IO[bytes], mark: bytes) -> None:
     file.seek(position)
     if not is_whole:
         raise InputRefused("is truncated (its end mark is missing); export it again.")
-
-
-def _describe(start: bytes) -> str:
-    if not start:
-        return "the file is empty"
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
-        return "its content looks like text"
-    return f"it begins with bytes {start[:4].hex(' ')}"
 
 
 def _upright(image: "Image") -> "Image":

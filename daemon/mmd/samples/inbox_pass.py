@@ -17,16 +17,20 @@ from mmd.durable import fsync_folder, make_folder, move, write_bytes
 from mmd.samples.find import Found, Refusal, find
 from mmd.samples.inbox import REFUSED_FOLDER, SETTLE_SECONDS
 from mmd.samples.ingest import Taken, ingest
+from mmd.samples.recording import Resample
 from mmd.samples.store import SampleStore
 
 
 class InboxPass:
     """One pass; iterate it, then ask `unsettled` for the number of files that were left."""
 
-    def __init__(self, store: SampleStore, inbox: Path, config: SamplesConfig) -> None:
+    def __init__(
+        self, store: SampleStore, inbox: Path, config: SamplesConfig, resample: Resample | None = None
+    ) -> None:
         self._store = store
         self._inbox = inbox
         self._config = config
+        self._resample = resample
         self.unsettled = 0
 
     def __iter__(self) -> Iterator[Taken | Refusal]:
@@ -36,7 +40,7 @@ class InboxPass:
             # A second pass at the same time (the daemon's and the owner's) waits here, then finds the rest.
             fcntl.flock(lock, fcntl.LOCK_EX)
             touched: set[Path] = set()
-            for result in ingest(self._store, self._settled(), self._config):
+            for result in ingest(self._store, self._settled(), self._config, self._resample):
                 if isinstance(result, Taken):
                     result.path.unlink(missing_ok=True)
                     touched.add(result.path.parent)

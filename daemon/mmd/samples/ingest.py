@@ -10,8 +10,9 @@ from pathlib import Path
 from mmd.config import SamplesConfig
 from mmd.errors import InputRefused
 from mmd.samples.arrays import ArrayFile
+from mmd.samples.decode import decode
 from mmd.samples.find import ARRAY_SUFFIXES, Found, Refusal, opened
-from mmd.samples.images import decode_image
+from mmd.samples.recording import Resample
 from mmd.samples.records import Added, NewSample
 from mmd.samples.store import SampleStore
 
@@ -28,9 +29,17 @@ class Taken:
     added: tuple[Added, ...]
 
 
-def ingest(store: SampleStore, items: Iterable[Found | Refusal], config: SamplesConfig) -> Iterator[Taken | Refusal]:
-    """Read and store every found file, some in a transaction; yield what became of each, in order."""
-    batch = _Batch(store)
+def ingest(
+    store: SampleStore,
+    items: Iterable[Found | Refusal],
+    config: SamplesConfig,
+    resample: Resample | None = None,
+) -> Iterator[Taken | Refusal]:
+    """Read and store every found file, some in a transaction; yield what became of each, in order.
+
+    A store of audio needs the set's `resample`.
+    """
+    batch = _Batch(store, config, resample)
     for item in items:
         if isinstance(item, Refusal):
             batch.refuse(item)
@@ -38,17 +47,17 @@ def ingest(store: SampleStore, items: Iterable[Found | Refusal], config: Samples
             yield from batch.commit()
             yield _take_array(store, item, config)
         else:
-            batch.add_image(item, config.max_pixels)
+            batch.add(item)
         if batch.is_full:
             yield from batch.commit()
     yield from batch.commit()
 
 
 class _Batch:
-    """Decoded images on their way into one transaction, so that the store is locked for the writes alone."""
+    """Decoded samples on their way into one transaction, so that the store is locked for the writes alone."""
 
-    def __init__(self, store: SampleStore) -> None:
-        self._store = store
+    def __init__(self, store: SampleStore, config: SamplesConfig, resample: Resample | None) -> None:
+        self._store, self._config, self._resample = store, config, resample
         self._pending: list[tuple[Path, NewSample] | Refusal] = []
         self._bytes = 0
 
@@ -59,10 +68,10 @@ class _Batch:
     def refuse(self, refusal: Refusal) -> None:
         self._pending.append(refusal)
 
-    def add_image(self, found: Found, max_pixels: int) -> None:
+    def add(self, found: Found) -> None:
         try:
             with opened(found.path) as file:
-                content = decode_image(file, self._store.form, max_pixels=max_pixels)
+                content = decode(file, self._store.form, self._config, self._resample)
         except InputRefused as refusal:
             self._pending.append(Refusal(found.path, str(refusal)))
             return

@@ -19,7 +19,7 @@ from mmd.samples.database import (
     open_database,
     translated,
 )
-from mmd.samples.form import SampleForm, describe_shape, is_held_out, sample_id
+from mmd.samples.form import SampleForm, is_held_out, sample_id
 from mmd.samples.records import Added, NewSample, Outcome, SampleCounts, SampleRecord
 
 if TYPE_CHECKING:
@@ -330,10 +330,10 @@ class SampleStore:
         if form == self.form:
             return
         with self.transaction():
-            if self.counts().total and (form.kind, form.shape) != (self.form.kind, self.form.shape):
+            if self.counts().total and not self.form.holds_the_same_as(form):
                 raise InputRefused(
-                    f"{self.counts().total} samples of {self.form.kind} {describe_shape(self.form.shape)} are stored, "
-                    f"and the new artifact set takes {form.kind} {describe_shape(form.shape)}; "
+                    f"{self.counts().total} samples of {self.form.described} are stored, "
+                    f"and the new artifact set takes {form.described}; "
                     "`mmd forget --all` first, or use another state folder."
                 )
             for label in self.class_counts():

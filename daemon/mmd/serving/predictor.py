@@ -23,6 +23,7 @@ from mmd.artifact.card import (
 )
 from mmd.artifact.load import normalise, read_set
 from mmd.artifact.manifest import Manifest
+from mmd.artifact.preprocess import Preprocessing, Resampler
 from mmd.artifact.session import open_session
 from mmd.config import SamplesConfig
 from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
@@ -53,10 +54,13 @@ class _Loaded:
     sha256: str
     manifest: Manifest
     session: Any
+    preprocessing: Preprocessing
+    resample: Resampler
 
     def run(self, stored: NDArray[np.generic]) -> Prediction:
         manifest = self.manifest
-        (logits,) = self.session.run([manifest.logits], {manifest.input.name: normalise(stored, manifest.input)})
+        values = normalise(self.preprocessing(stored), manifest.input)
+        (logits,) = self.session.run([manifest.logits], {manifest.input.name: values})
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
         labels = tuple(manifest.classes[index] for index in probabilities.argmax(axis=1))
@@ -89,14 +93,19 @@ class Predictor:
         """The generation that the next call would use, as far as is known now."""
         return self._loaded.generation
 
-    def predict(self, source: "Path | str | NDArray[np.generic]") -> Prediction:
-        """Predict one image or array file, or an array of stored values: [n, *shape] or one sample of [*shape].
+    def predict(self, source: "Path | str | NDArray[np.generic]", *, rate_hz: int | None = None) -> Prediction:
+        """Predict one file, or an array of stored values: [n, *shape] or one sample of [*shape].
+
+        With `rate_hz` the array is one recording as the microphone gave it, of any length: [frames] or
+        [frames, channels], floats within -1 to 1 or 16-bit whole numbers.
 
         Raises `InputRefused` for what the model cannot take.
         """
         loaded = self._current()
         if isinstance(source, (str, os.PathLike)):
-            return loaded.run(_read(Path(source), loaded.manifest))
+            return loaded.run(_read(Path(source), loaded))
+        if rate_hz is not None:
+            return loaded.run(_heard(np.asarray(source), rate_hz, loaded))
         return loaded.run(_as_batch(np.asarray(source), loaded.manifest))
 
     def _current(self) -> _Loaded:
@@ -137,15 +146,22 @@ class Predictor:
 
     def _load(self, model: VerifiedModel) -> _Loaded:
         """Open the very bytes that were verified, and try them once."""
-        manifest = read_set(self._state.artifact_set).manifest
+        artifact_set = read_set(self._state.artifact_set)
         session = open_session(model.model, threads=self._threads)
-        loaded = _Loaded(model.card.generation, model.card.sha256, manifest, session)
-        loaded.run(np.zeros((1, *manifest.input.shape), np.float32))
+        loaded = _Loaded(
+            model.card.generation,
+            model.card.sha256,
+            artifact_set.manifest,
+            session,
+            Preprocessing.of(artifact_set, threads=self._threads),
+            Resampler.of(artifact_set),
+        )
+        loaded.run(np.zeros((1, *artifact_set.manifest.input.stored_shape), np.float32))
         return loaded
 
 
 def _as_batch(array: NDArray[np.generic], manifest: Manifest) -> NDArray[np.generic]:
-    shape = manifest.input.shape
+    shape = manifest.input.stored_shape
     batch = array[None] if array.shape == shape else array
     if batch.shape[1:] != shape:
         raise InputRefused(f"The array has the shape {list(array.shape)}; the model takes [n, {str(list(shape))[1:]}.")
@@ -156,20 +172,47 @@ def _as_batch(array: NDArray[np.generic], manifest: Manifest) -> NDArray[np.gene
     return batch
 
 
-def _read(path: Path, manifest: Manifest) -> NDArray[np.generic]:
+def _form(manifest: Manifest) -> SampleForm:
+    spec = manifest.input
+    return SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=manifest.classes, rate_hz=spec.rate_hz)
+
+
+def _heard(array: NDArray[np.generic], rate_hz: int, loaded: _Loaded) -> NDArray[np.generic]:
+    """Bring one recording to the form in which the store would hold it."""
+    from mmd.samples.recording import stored_recording
+
+    form = _form(loaded.manifest)
+    if form.kind != "audio":
+        raise InputRefused(f"The model takes {form.described}, no recordings; leave the rate away.")
+    if array.ndim not in (1, 2) or not array.size or (array.dtype.kind != "f" and array.dtype != np.int16):
+        raise InputRefused(
+            f"The recording is {array.dtype} {list(array.shape)}; floats or int16 [frames] or [frames, channels] fit."
+        )
+    scale = np.float32(1 / 32768 if array.dtype == np.int16 else 1)
+    waveform = array.astype(np.float32) * scale
+    try:
+        content = stored_recording(
+            waveform if array.ndim == 1 else waveform.mean(axis=1), rate_hz, form, loaded.resample
+        )
+    except InputRefused as refusal:
+        raise InputRefused(f"The recording {refusal}") from refusal
+    return np.frombuffer(content, form.dtype)[None]
+
+
+def _read(path: Path, loaded: _Loaded) -> NDArray[np.generic]:
     """Decode a file exactly as `mmd ingest` does, so that a prediction sees what training saw."""
     from mmd.samples.arrays import ArrayFile
+    from mmd.samples.decode import decode
     from mmd.samples.find import ARRAY_SUFFIXES, opened
-    from mmd.samples.images import decode_image
 
-    form = SampleForm(kind=manifest.input.kind, shape=manifest.input.shape, classes=manifest.classes)
+    form = _form(loaded.manifest)
     suffix = path.suffix.lower()
     try:
         with opened(path) as file:
             if suffix in ARRAY_SUFFIXES:
                 contents = [row.content for row in ArrayFile(file, form, is_archive=suffix == ".npz")]
             else:
-                contents = [decode_image(file, form, max_pixels=SamplesConfig().max_pixels)]
+                contents = [decode(file, form, SamplesConfig(), loaded.resample)]
     except InputRefused as refusal:
         raise InputRefused(f"{path} {refusal}") from refusal
     return np.frombuffer(b"".join(contents), form.dtype).reshape(len(contents), *form.shape)

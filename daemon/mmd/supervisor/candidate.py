@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmd import durable
 from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
 from mmd.artifact.load import ArtifactSet, open_set
+from mmd.artifact.preprocess import Preprocessing
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.closing import tidy_round
@@ -96,7 +97,10 @@ class RoundWorkshop:
         replay_inputs, replay_labels = artifact_set.replay_anchor()
         if not plan.replay_per_batch:
             replay_inputs, replay_labels = replay_inputs[:0], replay_labels[:0]
-        inputs = np.concatenate([*_views(own, plan), replay_inputs.astype(own.dtype)])
+        # Once a round: what is preprocessed is small, and every epoch asks for it again.
+        inputs = Preprocessing.of(artifact_set, threads=plan.threads)(
+            np.concatenate([*_views(own, plan), replay_inputs.astype(own.dtype)])
+        )
         labels = np.concatenate([np.tile(plan.labels, plan.views), replay_labels]).astype(np.int64)
         data = RoundData(
             inputs=inputs,
@@ -155,8 +159,9 @@ class RoundWorkshop:
                 raise Abandoned("A sample that it was training on has been forgotten.")
             holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
         anchor_inputs, anchor_labels = artifact_set.gate_anchor()
+        values = Preprocessing.of(artifact_set, threads=plan.threads)
         holdout, anchor = (
-            compare(serving.model, candidate, inputs, labels, manifest=manifest, threads=plan.threads)
+            compare(serving.model, candidate, values(inputs), labels, manifest=manifest, threads=plan.threads)
             for inputs, labels in ((holdout_inputs, holdout_labels), (anchor_inputs, anchor_labels.astype(np.int64)))
         )
         return judge(

@@ -77,7 +77,7 @@ def has_mentor(manifest: Manifest) -> bool:
 def cache_mentor_outputs(
     folder: Path, artifact_set: ArtifactSet, inputs: NDArray[np.generic], *, threads: int
 ) -> CachedMentor:
-    """Return the Mentor's outputs for the stored `inputs` [n, *shape], computed unless `folder` has them whole.
+    """Return the Mentor's outputs for the preprocessed `inputs` [n, *shape], computed unless `folder` has them whole.
 
     A crash leaves the folder absent or whole; a damaged one is computed again, to the same bits.
     """

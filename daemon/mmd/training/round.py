@@ -41,7 +41,7 @@ class RoundData:
     """What a round trains on: the plan's samples, view by view, with the replay samples after them."""
 
     inputs: NDArray[np.generic]
-    """[own * views + replay, *shape], as stored."""
+    """[own * views + replay, *shape], preprocessed, before scale, mean and std."""
     labels: NDArray[np.int64]
     """[own * views + replay]"""
     own: int

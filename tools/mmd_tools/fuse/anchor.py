@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from mmd.errors import UsageError
 
 
-def read_anchor(path: Path, shape: tuple[int, ...], classes: int) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+def read_anchor(
+    path: Path, shape: tuple[int, ...], classes: int, *, is_audio: bool = False
+) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
     """Return inputs [n, *shape] as stored and labels [n]. Raises `UsageError` naming what does not fit."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -22,11 +24,12 @@ def read_anchor(path: Path, shape: tuple[int, ...], classes: int) -> tuple[NDArr
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UsageError(f"Cannot read the anchor set {path}: {reason}.") from error
-    if inputs.dtype not in (np.uint8, np.float32):
-        raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; uint8 and float32 are understood.")
+    known = ("int16",) if is_audio else ("uint8", "float32")
+    if inputs.dtype not in map(np.dtype, known):
+        raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; {' and '.join(known)} fit.")
     if inputs.shape[1:] != shape or not len(inputs):
         raise UsageError(
-            f"The anchor set {path} has inputs {list(inputs.shape)}; the networks take [n, {list(shape)}]."
+            f"The anchor set {path} has inputs {list(inputs.shape)}; stored samples are [n, {list(shape)}]."
         )
     if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu":
         raise UsageError(

@@ -10,6 +10,7 @@ import onnx
 
 from mmd.durable import install_folder, make_folder, remove_folder
 from mmd.errors import ArtifactRefused, UsageError
+from mmd_tools.audio.features import feature_shape, recipe_preprocessing
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.anchor import read_anchor
 from mmd_tools.fuse.gradients import training_files
@@ -52,8 +53,11 @@ def fuse(
     _refuse_occupied(out, force=force)
     report("reading the networks")
     pair = read_pair(mentor, mentee, recipe)
-    anchor = read_anchor(Path(recipe.anchor), pair.mentee.input_shape, len(recipe.classes))
-    content = _build(pair, recipe, replay=anchor[0][0::2], report=report)
+    is_audio = recipe.input.kind == "audio"
+    stored_shape = input_spec(pair.mentee, recipe).stored_shape
+    anchor = read_anchor(Path(recipe.anchor), stored_shape, len(recipe.classes), is_audio=is_audio)
+    replay = recipe_preprocessing(recipe.input)(anchor[0][0::2])
+    content = _build(pair, recipe, replay=replay, report=report)
     report("writing the set")
     make_folder(out.absolute().parent)
     prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
@@ -111,13 +115,18 @@ def _check_normalisation(network: Network, recipe: Recipe) -> None:
             f"The recipe's input kind is image, but the mentee takes {list(shape)}, not [channels, height, width]; "
             'write `kind = "tensor"`.'
         )
+    if recipe.input.audio is not None and shape != feature_shape(recipe.input.audio):
+        raise UsageError(
+            f"The recipe's [input.audio] makes features {list(feature_shape(recipe.input.audio))}, "
+            f"and the mentee takes {list(shape)}; change one of them."
+        )
     for name, values in (("mean", recipe.input.mean), ("std", recipe.input.std)):
         if len(values) not in (1, shape[0] if shape else 1):
             raise UsageError(f"The recipe's input.{name} has {len(values)} entries; 1 or {shape[0]} fit {list(shape)}.")
 
 
 def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) -> SetContent:
-    """Make every graph of the set. `replay` is the half of the anchor set that training may see: the even rows."""
+    """Make every graph of the set. `replay` is what training may see of the anchor set, preprocessed: the even rows."""
     from mmd_tools.lowering import lower
 
     mentor, mentee, probes, kinds = pair.mentor, pair.mentee, pair.probes, _kinds(recipe)

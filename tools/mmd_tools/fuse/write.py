@@ -25,6 +25,8 @@ from mmd.artifact.manifest import (
     encode_manifest,
     manifest_path,
 )
+from mmd_tools.audio.features import preprocess_graph
+from mmd_tools.audio.resample import resample_graph
 from mmd_tools.fuse.edit import Array
 from mmd_tools.fuse.estimate import step_bytes
 from mmd_tools.fuse.gradients import TrainingFiles
@@ -82,6 +84,9 @@ def write_set(
     start = {name: np.ascontiguousarray(value) for name, value in content.start.items()}
     (folder / graphs.parameters).write_bytes(save(start))
     np.savez_compressed(folder / graphs.anchor, inputs=anchor[0], labels=anchor[1])
+    if recipe.input.audio is not None:
+        onnx.save(resample_graph(recipe.input.audio.length), folder / graphs.resample)
+        onnx.save(preprocess_graph(recipe.input.audio), folder / graphs.preprocess)
     files = {
         path.name: FileRecord(sha256=file_sha256(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
     }
@@ -173,6 +178,7 @@ def _versions() -> dict[str, str]:
 
 
 def input_spec(mentee: Network, recipe: Recipe) -> InputSpec:
+    audio = recipe.input.audio
     return InputSpec(
         name=mentee.input,
         kind=recipe.input.kind,
@@ -180,4 +186,6 @@ def input_spec(mentee: Network, recipe: Recipe) -> InputSpec:
         scale=recipe.input.scale,
         mean=recipe.input.mean,
         std=recipe.input.std,
+        stored=(audio.length,) if audio is not None else (),
+        rate_hz=audio.rate_hz if audio is not None else recipe.input.rate_hz,
     )
