@@ -65,6 +65,7 @@ def test_a_trainer_is_as_humble_as_the_kernel_allows() -> None:
         assert caged.ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
         assert resource.prlimit(process.pid, resource.RLIMIT_DATA)[0] == 300 * 1024 * 1024
+        assert os.getpgid(process.pid) == process.pid
 
 
 def test_a_trainer_enters_the_control_group_that_it_is_given(tmp_path: Path) -> None:
@@ -91,7 +92,6 @@ def test_a_kill_is_for_memory_only_when_the_kernel_counted_one_and_nobody_here_s
         before = int(events.read_text().split()[1])
         events.write_text(f"oom_kill {before + is_counted}\n")
         assert process.was_killed_for_memory is expected
-        assert os.getpgid(process.pid) == process.pid
 
 
 def test_memory_beyond_the_limit_is_refused_to_the_trainer_alone() -> None:
