@@ -103,7 +103,7 @@ def test_several_probes_may_share_a_layer(tmp_path: Path) -> None:
     assert [probe.projector for probe in manifest.probes] == [None, None, None]
     assert manifest.loss.hint_weights == (0.5, 1.0, 1.0)
     mentor = onnx.load(tmp_path / "set" / "mentor.onnx")
-    assert [output.name for output in mentor.graph.output] == ["mentor/gemm4", "mentor/relu1"]
+    assert [output.name for output in mentor.graph.output] == ["mentor/gemm4", "mentor/relu1", "target/1"]
     assert not failed(verify(tmp_path / "set"))
 
 
@@ -197,8 +197,21 @@ def test_a_probe_that_is_not_there_names_its_neighbours(tmp_path: Path) -> None:
     refused(tmp_path, UsageError, "mentee S.onnx has no tensor `relu_1` to probe; did you mean `relu1`", probe=(probe,))
 
 
-def test_a_row_is_not_paired_with_a_map(tmp_path: Path) -> None:
-    refused(tmp_path, UsageError, "cannot be mapped", probe=(ProbeRecipe(mentor="gemm4", mentee="relu1"),))
+def test_a_layer_of_volumes_is_not_mapped(tmp_path: Path) -> None:
+    nets = []
+    for seed in (0, 1):
+        net = networks.Net(seed)
+        x = net.add("Relu", net.add("Conv", "x", net.weight(4, 1, 3, 3, 3), net.weight(4)), out="volume")
+        nets.append(net.model(net.gemm(net.add("Flatten", net.add("GlobalAveragePool", x)), 4, 4), shape=(1, 6, 6, 6)))
+    probe = ProbeRecipe(mentor="volume", mentee="volume")
+    message = r"cannot be mapped: \[4, 4, 4, 4\] is no row, sequence, tokens or map; the loss `similarity` compares"
+    tensor = InputRecipe(kind="tensor")
+    refused(tmp_path, UsageError, message, mentor=nets[0], mentee=nets[1], probe=(probe,), input=tensor)
+
+
+def test_principal_axes_of_a_narrower_mentor_are_refused(tmp_path: Path) -> None:
+    probe = ProbeRecipe(mentor="relu1", mentee="relu1", width="pca")
+    refused(tmp_path, UsageError, "takes as many or more", mentor=plain(2), probe=(probe,))
 
 
 def test_attention_is_refused_for_rows(tmp_path: Path) -> None:

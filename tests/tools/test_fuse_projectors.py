@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd_tools.fuse import fuse
+from mmd_tools.fuse.calibration import measure
 from mmd_tools.fuse.network import Network, read_network
 from mmd_tools.fuse.probes import Probe, projector_start, resolve_probe
 from mmd_tools.fuse.projectors import fit_projectors
@@ -37,7 +38,7 @@ def _networks(folder: Path, mentee: onnx.ModelProto | None = None) -> tuple[Netw
 def _fit(folder: Path, mentee: onnx.ModelProto | None = None, count: int = 200) -> tuple[list[Probe], dict]:
     mentor, small = _networks(folder, mentee)
     probes = [resolve_probe(index, asked, mentor, small) for index, asked in enumerate(PROBES)]
-    return probes, fit_projectors(mentor, small, probes, _replay(count), SPEC, seed=0)
+    return probes, fit_projectors(probes, measure(mentor, small, probes, _replay(count), SPEC), seed=0)
 
 
 def test_every_projector_has_the_shape_of_its_start(tmp_path: Path) -> None:
@@ -59,7 +60,8 @@ def test_a_mentee_whose_features_are_the_mentors_mixed_gets_the_mixing_undone(tm
     big, small = read_network(tmp_path / "mentor.onnx", "mentor"), read_network(tmp_path / "mentee.onnx", "mentee")
     probe = resolve_probe(0, ProbeRecipe(mentor="fc1", mentee="fc1"), big, small)
     replay = np.random.default_rng(2).standard_normal((300, 8)).astype(np.float32)
-    fitted = fit_projectors(big, small, [probe], replay, input_spec(InputRecipe(kind="tensor"), (8,)), seed=0)
+    moments = measure(big, small, [probe], replay, input_spec(InputRecipe(kind="tensor"), (8,)))
+    fitted = fit_projectors([probe], moments, seed=0)
     theirs = replay @ weights["fc1.weight"].T
     error = (theirs @ mix.T) @ fitted["projector.0.weight"] - theirs
     assert np.sqrt((error**2).mean()) < 0.15 * theirs.std()
@@ -112,7 +114,7 @@ def test_the_set_starts_from_the_fit_on_the_even_rows_of_the_anchor_set_alone(tm
         starts.append(load_file(tmp_path / "set" / "parameters.safetensors")["projector.1.weight"])
     mentor, mentee = _networks(tmp_path)
     probes = [resolve_probe(index, asked, mentor, mentee) for index, asked in enumerate(PROBES)]
-    fitted = fit_projectors(mentor, mentee, probes, _replay(40)[0::2], SPEC, seed=0)
+    fitted = fit_projectors(probes, measure(mentor, mentee, probes, _replay(40)[0::2], SPEC), seed=0)
     assert np.allclose(starts[0], fitted["projector.1.weight"], atol=1e-5)
     assert not np.allclose(starts[1], starts[0], atol=1e-3)
 
@@ -120,7 +122,7 @@ def test_the_set_starts_from_the_fit_on_the_even_rows_of_the_anchor_set_alone(tm
 def test_probes_without_a_projector_need_no_fit(tmp_path: Path) -> None:
     mentor, mentee = _networks(tmp_path)
     probe = resolve_probe(0, ProbeRecipe(mentor="relu1", mentee="relu1", loss="attention"), mentor, mentee)
-    assert fit_projectors(mentor, mentee, [probe], _replay(), SPEC, seed=0) == {}
+    assert fit_projectors([probe], measure(mentor, mentee, [probe], _replay(), SPEC), seed=0) == {}
 
 
 @pytest.mark.parametrize("count", [1, 33])

@@ -138,6 +138,8 @@ def test_presets_mean_what_their_names_say() -> None:
         (SMALL + "[loss]\nlabel_smoothing = 1.0\n", "label_smoothing"),
         (SMALL + "[loss]\nnckd_weight = 2.0\n", '`loss.nckd_weight` are for `soft = "dkd"`, not "kl"'),
         (SMALL + PROBE + "schedule = [[0.5, 1], [0, 1]]\n", "`probe[0].schedule` needs points"),
+        (SMALL + PROBE + "loss = 'attention'\nwidth = 'select'\n", "`probe[0].width` is of no use"),
+        (SMALL + PROBE + "width = 'slice'\n", "Invalid enum value 'slice'"),
         (SMALL + PROBE + "loss = 'similarity'\n[training]\nbatch_size = 1\n", "a batch_size of 1 has one only"),
     ],
 )

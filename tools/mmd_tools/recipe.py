@@ -22,6 +22,7 @@ Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Width = Literal["select", "zero-pad", "project", "pca"]
 HintLoss = Literal["rmse", "mse", "cosine", "attention", "similarity"]
 
 
@@ -81,6 +82,8 @@ class ProbeRecipe(_Section, frozen=True):
     mentor: str
     mentee: str
     loss: HintLoss = "rmse"
+    width: Width | None = None
+    """How different numbers of channels are brought together; `project` unless something else is said."""
     weight: NonNegative = 1.0
     """Times the schedule's beta."""
     schedule: tuple[Point, ...] = ()
@@ -174,6 +177,10 @@ def _check_loss(recipe: Recipe) -> None:
     for index, probe in enumerate(recipe.probe):
         if probe.schedule:
             _check_points(f"probe[{index}].schedule", probe.schedule)
+        if probe.width and probe.loss in ("attention", "similarity"):
+            raise UsageError(
+                f"`probe[{index}].width` is of no use: the loss `{probe.loss}` compares any widths; remove it."
+            )
         if probe.loss == "similarity" and recipe.training.batch_size == 1:
             raise UsageError(f"`probe[{index}].loss` compares the samples of a batch; a batch_size of 1 has one only.")
     known = loss.all_schedules

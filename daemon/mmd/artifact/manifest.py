@@ -49,15 +49,19 @@ class ProbePair(_Part, frozen=True):
     """A layer of the Mentor that a layer of the Mentee is compared with."""
 
     mentor: str
-    """Name of the tensor in `mentor.onnx`; it is an output there."""
+    """Name of the tensor in `mentor.onnx`, an output there: the layer, or what was made of it to be compared."""
     mentee: str
     """Name of the tensor in the training graphs."""
     mentor_shape: tuple[int, ...]
     mentee_shape: tuple[int, ...]
-    """Both without the batch, before projection and pooling."""
+    """Both without the batch: the output's, and the Mentee's layer as it is."""
     loss: str
     projector: str | None = None
     """Name of the projector's weight among the parameters."""
+    mentor_layer: str = ""
+    """The layer of the Mentor that `mentor` was made of; empty in sets from before this was told."""
+    width: Literal["select", "zero-pad", "project", "pca"] | None = None
+    """How different numbers of channels were brought together."""
 
 
 class Schedule(_Part, frozen=True):

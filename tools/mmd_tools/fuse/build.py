@@ -13,13 +13,15 @@ from mmd.errors import ArtifactRefused, UsageError
 from mmd_tools.audio.features import feature_shape, recipe_preprocessing
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.anchor import read_anchor
+from mmd_tools.fuse.calibration import Moments, measure
 from mmd_tools.fuse.gradients import training_files
-from mmd_tools.fuse.graphs import forward_graph, mentor_model, mentor_outputs, reserve_names
+from mmd_tools.fuse.graphs import forward_graph, mentor_model, reserve_names
 from mmd_tools.fuse.losses import Terms
 from mmd_tools.fuse.network import Network, read_network, renamed
 from mmd_tools.fuse.probes import Probe, resolve_probe
 from mmd_tools.fuse.projectors import fit_projectors, start_at
 from mmd_tools.fuse.rewrite import Unfit
+from mmd_tools.fuse.widths import settle_widths
 from mmd_tools.fuse.write import SetContent, input_spec, write_set
 from mmd_tools.recipe import Recipe, check_recipe
 
@@ -129,7 +131,11 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
     """Make every graph of the set. `replay` is what training may see of the anchor set, preprocessed: the even rows."""
     from mmd_tools.lowering import lower
 
-    mentor, mentee, probes, kinds = pair.mentor, pair.mentee, pair.probes, _kinds(recipe)
+    mentor, mentee, probes, moments = pair.mentor, pair.mentee, pair.probes, dict[int, Moments]()
+    if mentor is not None:
+        moments = measure(mentor, mentee, probes, replay, input_spec(mentee, recipe))
+        probes = settle_widths(probes, moments)
+    kinds = _kinds(recipe)
     try:
         forward = {
             is_cached: forward_graph(mentee, mentor, probes, is_cached=is_cached, seed=recipe.seed, kinds=kinds)
@@ -138,7 +144,7 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
     except Unfit as error:
         raise ArtifactRefused(f"The mentee {mentee.source} cannot be trained: {error}") from error
     if mentor is not None:
-        starts = fit_projectors(mentor, mentee, probes, replay, input_spec(mentee, recipe), recipe.seed)
+        starts = fit_projectors(probes, moments, recipe.seed)
         for graph in forward.values():
             start_at(graph.model, starts)
     report("building the gradients")
@@ -148,7 +154,7 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
     parameters = forward[False].trainable
     frozen = None
     if mentor is not None:
-        frozen = mentor_model(mentor, mentee.input, mentor_outputs(mentor, probes))
+        frozen = mentor_model(mentor, mentee.input, probes)
     return SetContent(
         mentee=mentee,
         mentor=mentor,

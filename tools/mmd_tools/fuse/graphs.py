@@ -10,7 +10,7 @@ from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
-from mmd_tools.fuse.probes import Probe, compared
+from mmd_tools.fuse.probes import TARGET_PREFIX, Probe, add_target, compared
 from mmd_tools.fuse.trained import trained_form
 
 MENTOR_PREFIX = "mentor/"
@@ -19,7 +19,7 @@ UPDATE_INPUTS = frozenset({"learning_rate", "weight_decay", "clip_norm", "step"}
 RESERVED = UPDATE_INPUTS | {"labels", "alpha", "gamma", "temperature", "loss", "lazy_reset_grad"}
 RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
 PLAIN = Terms()
-RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX)
+RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX, TARGET_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def mentor_name(name: str, mentor: Network) -> str:
     return name if name == mentor.input else f"{MENTOR_PREFIX}{name}"
 
 
-def mentor_model(mentor: Network, input_name: str, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Return the Mentor under its prefixed names, with the logits and the probed tensors as outputs."""
+def prefixed(mentor: Network, input_name: str) -> onnx.ModelProto:
+    """Return a copy of the Mentor under its prefixed names, without outputs."""
     model = onnx.ModelProto()
     model.CopyFrom(mentor.model)
     tensors = edit.all_tensors(model) | set(edit.constants(model))
@@ -58,16 +58,27 @@ def mentor_model(mentor: Network, input_name: str, outputs: Sequence[str]) -> on
         node.name = f"{MENTOR_PREFIX}{node.name}"
     del model.graph.value_info[:]
     del model.graph.output[:]
-    for name in outputs:
-        model.graph.output.append(_value(f"{MENTOR_PREFIX}{name}", mentor.shapes[name]))
+    return model
+
+
+def mentor_model(mentor: Network, input_name: str, probes: Sequence[Probe]) -> onnx.ModelProto:
+    """Return the Mentor with the logits and the targets of all probes as outputs."""
+    model = prefixed(mentor, input_name)
+    for probe in probes:
+        nodes = Nodes(f"{probe.target}/")
+        add_target(nodes, probe, f"{MENTOR_PREFIX}{probe.mentor}")
+        model.graph.node.extend(nodes.nodes)
+        model.graph.initializer.extend(nodes.initializers)
+    model.graph.output.extend(_value(name, shape) for name, shape in mentor_outputs(mentor, probes).items())
     model.graph.name = "mentor"
     edit.remove_dead(model)
     return model
 
 
-def mentor_outputs(mentor: Network, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """Return the Mentor's own names of what the losses read, each once, the logits first."""
-    return tuple(dict.fromkeys([mentor.logits, *(probe.mentor for probe in probes)]))
+def mentor_outputs(mentor: Network, probes: Sequence[Probe]) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of what the losses read of the Mentor, each once, the logits first."""
+    logits = {f"{MENTOR_PREFIX}{mentor.logits}": (mentor.classes,)}
+    return logits | {probe.target: probe.target_shape for probe in probes}
 
 
 def forward_graph(
@@ -87,11 +98,9 @@ def forward_graph(
     graph.initializer.extend(pooled.initializers)
     graph.initializer.extend(mentee.model.graph.initializer)
     if mentor is not None and is_cached:
-        graph.input.extend(
-            _value(f"{MENTOR_PREFIX}{name}", mentor.shapes[name]) for name in mentor_outputs(mentor, probes)
-        )
+        graph.input.extend(_value(name, shape) for name, shape in mentor_outputs(mentor, probes).items())
     elif mentor is not None:
-        frozen = mentor_model(mentor, mentee.input, mentor_outputs(mentor, probes))
+        frozen = mentor_model(mentor, mentee.input, probes)
         graph.node.extend(frozen.graph.node)
         graph.initializer.extend(frozen.graph.initializer)
     nodes = _loss_nodes(mentee, mentor, probes, seed, kinds)
@@ -131,7 +140,7 @@ def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe]
         SOFT_LOSSES[kinds.soft](nodes, theirs, mentee.logits, kinds, out="loss.soft")
         terms.append(("gamma", "loss.soft"))
     for probe in probes:
-        ours, theirs = compared(nodes, probe, f"{MENTOR_PREFIX}{probe.mentor}", seed)
+        ours, theirs = compared(nodes, probe, probe.mentee, seed)
         HINT_LOSSES[probe.loss](nodes, ours, theirs, out=f"loss.hint.{probe.index}")
         terms.append((f"beta.{probe.index}", f"loss.hint.{probe.index}"))
     _weighted_sum(nodes, terms)

@@ -1,57 +1,120 @@
-"""How are two layers of different shapes made comparable? By pooling and a projector, from their shapes alone."""
+"""How are two layers of different shapes made comparable? Brought to the same places, then to the same width."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmd.artifact.manifest import Point
 from mmd.errors import UsageError
+from mmd_tools.fuse.alignment import Layer, Shape, Steps, add_steps, after, align, layer_of
 from mmd_tools.fuse.losses import CHANNEL_FREE, Nodes
 from mmd_tools.fuse.network import Network
-from mmd_tools.fuse.pooling import Window, average
-from mmd_tools.recipe import ProbeRecipe, nearest
+from mmd_tools.recipe import ProbeRecipe, Width, nearest
 
-Shape = tuple[int, ...]
+Floats = NDArray[np.float32]
+
+TARGET_PREFIX = "target/"
+WIDEST_PCA = 4096
+"""Channels; the principal axes of more take minutes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class FixedMap:
+    """What the replay samples told about a pair: filters of the wider layer, or a projection of the Mentor's."""
+
+    filters: tuple[int, ...] = ()
+    weight: Floats | None = None
+    """[channels of the Mentor, channels of the Mentee]"""
+    offset: Floats | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Probe:
     """One probe pair, resolved: both tensors exist and can be compared."""
 
     index: int
     mentor: str
     mentee: str
-    mentor_shape: Shape
-    mentee_shape: Shape
-    loss: str
-    weight: float
-    schedule: tuple[Point, ...] = ()
+    mentor_layer: Layer
+    mentee_layer: Layer
+    mentor_steps: Steps
+    mentee_steps: Steps
+    asked: ProbeRecipe
+    fixed: FixedMap = FixedMap()
 
     @property
-    def needs_projector(self) -> bool:
-        return self.loss not in CHANNEL_FREE and self.mentor_shape[0] != self.mentee_shape[0]
+    def label(self) -> str:
+        return f"probe {self.index} ({self.asked.mentor} with {self.asked.mentee})"
+
+    @property
+    def loss(self) -> str:
+        return self.asked.loss
+
+    @property
+    def schedule(self) -> tuple[Point, ...]:
+        return self.asked.schedule
+
+    @property
+    def width(self) -> Width | None:
+        """How the widths are brought together; None where they need not be."""
+        if self.loss in CHANNEL_FREE:
+            return None
+        width = self.asked.width or "project"
+        is_level = self.mentor_layer.channels == self.mentee_layer.channels
+        return None if is_level and width in ("project", "zero-pad") else width
+
+    @property
+    def needs_calibration(self) -> bool:
+        return self.width in ("project", "select", "pca")
 
     @property
     def projector(self) -> str | None:
-        return f"projector.{self.index}.weight" if self.needs_projector else None
+        return f"projector.{self.index}.weight" if self.width == "project" else None
+
+    @property
+    def target(self) -> str:
+        """Name of what the Mentee is compared with, an output of `mentor.onnx`."""
+        return f"{TARGET_PREFIX}{self.index}" if self.mentor_steps or self.narrows_mentor else f"mentor/{self.mentor}"
+
+    @property
+    def target_shape(self) -> Shape:
+        channels, *places = after(self.mentor_layer.shape, self.mentor_steps)
+        return (self.mentee_layer.channels if self.narrows_mentor else channels, *places)
+
+    @property
+    def narrows_mentor(self) -> bool:
+        is_narrower = self.mentee_layer.channels <= self.mentor_layer.channels
+        return self.width == "pca" or (self.width == "select" and is_narrower)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the projector is a matrix for rows; otherwise it is a convolution of size 1."""
+        return len(self.target_shape) == 1
 
 
 def resolve_probe(index: int, asked: ProbeRecipe, mentor: Network, mentee: Network) -> Probe:
     """Look both tensors up. Raises `UsageError` for a name that is not there or shapes that do not map."""
     mentor_name = _find(asked.mentor, mentor)
     mentee_name = _find(asked.mentee, mentee)
-    ours, theirs = mentee.shapes[mentee_name], mentor.shapes[mentor_name]
-    pair = f"probe {index} ({asked.mentor} with {asked.mentee})"
-    if len(ours) != len(theirs):
+    ours, theirs = layer_of(mentee, mentee_name), layer_of(mentor, mentor_name)
+    probe = Probe(index, mentor_name, mentee_name, theirs, ours, (), (), asked)
+    if asked.loss == "similarity":
+        return probe
+    try:
+        our_steps, their_steps = align(ours, theirs)
+    except ValueError as error:
         raise UsageError(
-            f"The {pair} cannot be mapped: a sample is {list(theirs)} in the mentor and {list(ours)} in the mentee; "
-            "pair maps with maps and rows with rows."
+            f"The {probe.label} cannot be mapped: {error}; the loss `similarity` compares layers of any shape."
+        ) from error
+    if asked.loss == "attention" and len(after(ours.shape, our_steps)) == 1:
+        raise UsageError(f"The {probe.label} asks for the loss `attention`, which needs maps or sequences, not rows.")
+    if asked.width == "pca" and not ours.channels <= theirs.channels <= WIDEST_PCA:
+        raise UsageError(
+            f"The {probe.label} asks for the width `pca`, but the mentor's layer has {theirs.channels} channels, the "
+            f"mentee's {ours.channels}; it takes as many or more, {WIDEST_PCA} at most: use `project` or `select`."
         )
-    if len(ours) not in (1, 3):
-        raise UsageError(f"The {pair} cannot be mapped: {list(ours)} is neither a row nor a map of channels.")
-    if asked.loss == "attention" and len(ours) != 3:
-        raise UsageError(f"The {pair} asks for the loss `attention`, which needs maps of channels, not rows.")
-    return Probe(index, mentor_name, mentee_name, theirs, ours, asked.loss, asked.weight, asked.schedule)
+    return Probe(index, mentor_name, mentee_name, theirs, ours, their_steps, our_steps, asked)
 
 
 def _find(name: str, network: Network) -> str:
@@ -66,42 +129,64 @@ def _find(name: str, network: Network) -> str:
     return found
 
 
-def compared(nodes: Nodes, probe: Probe, mentor: str, seed: int) -> tuple[str, str]:
-    """Add pooling and projector; return (mentee's side, mentor's side), of one shape."""
-    ours, theirs = aligned(nodes, probe, mentor)
+def aligned(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:
+    """Add the steps of both sides; return (mentee's side, mentor's side), each with its own channels."""
+    ours = add_steps(nodes, probe.mentee, probe.mentee_layer.shape, probe.mentee_steps)
+    return ours, add_steps(nodes, mentor, probe.mentor_layer.shape, probe.mentor_steps)
+
+
+def add_target(nodes: Nodes, probe: Probe, mentor: str) -> None:
+    """Add what brings the Mentor's layer to `probe.target`; nothing where it is compared as it is."""
+    if not probe.target.startswith(TARGET_PREFIX):
+        return
+    x = add_steps(nodes, mentor, probe.mentor_layer.shape, probe.mentor_steps)
+    if probe.width == "pca":
+        x = _projected(nodes, probe, x)
+    elif probe.narrows_mentor:
+        x = nodes.add("Gather", [x, nodes.constant(probe.fixed.filters, np.int64)], axis=1)
+    nodes.add("Identity", [x], out=probe.target)
+
+
+def _projected(nodes: Nodes, probe: Probe, x: str) -> str:
+    assert probe.fixed.weight is not None
+    assert probe.fixed.offset is not None
+    weight, places = probe.fixed.weight, len(probe.target_shape) - 1
+    if not places:
+        return nodes.add("Gemm", [x, nodes.constant(weight), nodes.constant(probe.fixed.offset)])
+    kernel = nodes.constant(weight.T.reshape(*weight.T.shape, *(1,) * places))
+    return nodes.add("Conv", [x, kernel, nodes.constant(probe.fixed.offset)])
+
+
+def compared(nodes: Nodes, probe: Probe, mentee: str, seed: int) -> tuple[str, str]:
+    """Add what brings the Mentee's layer to its target; return (mentee's side, mentor's side), of one shape.
+
+    `mentee` is the probed tensor, or what stands for it.
+    """
+    ours, theirs = add_steps(nodes, mentee, probe.mentee_layer.shape, probe.mentee_steps), probe.target
+    missing = probe.target_shape[0] - probe.mentee_layer.channels
     if probe.projector is not None:
         weight = nodes.initializer(probe.projector, projector_start(probe, seed))
-        op = "Conv" if len(probe.mentee_shape) == 3 else "MatMul"
-        ours = nodes.add(op, [ours, weight])
+        ours = nodes.add("MatMul" if probe.is_matrix else "Conv", [ours, weight])
+    elif probe.width == "select" and missing < 0:
+        ours = nodes.add("Gather", [ours, nodes.constant(probe.fixed.filters, np.int64)], axis=1)
+    elif probe.width == "zero-pad" and missing > 0:
+        ours = _padded(nodes, ours, missing, len(probe.target_shape))
+    elif probe.width == "zero-pad":
+        theirs = _padded(nodes, theirs, -missing, len(probe.target_shape))
     return ours, theirs
 
 
-def aligned(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:
-    """Add pooling; return (mentee's side, mentor's side), of one height and width, each with its own channels."""
-    if len(probe.mentor_shape) == 3 and probe.mentor_shape[1:] != probe.mentee_shape[1:]:
-        return _same_map(nodes, probe, mentor)
-    return probe.mentee, mentor
+def _padded(nodes: Nodes, x: str, channels: int, rank: int) -> str:
+    """Append channels of 0."""
+    pads = np.zeros((2, rank + 1), np.int64)
+    pads[1, 1] = channels
+    return nodes.add("Pad", [x, nodes.constant(pads.ravel(), np.int64)])
 
 
-def _same_map(nodes: Nodes, probe: Probe, mentor: str) -> tuple[str, str]:
-    """Pool the larger side down; where no whole window fits, resample the Mentor's, which needs no gradient."""
-    (h, w), (mentor_h, mentor_w) = probe.mentee_shape[1:], probe.mentor_shape[1:]
-    if mentor_h % h == 0 and mentor_w % w == 0:
-        size = [mentor_h // h, mentor_w // w]
-        return probe.mentee, nodes.add("AveragePool", [mentor], kernel_shape=size, strides=size)
-    if h % mentor_h == 0 and w % mentor_w == 0:
-        window = Window((h // mentor_h, w // mentor_w), (h // mentor_h, w // mentor_w), (0, 0, 0, 0), False)
-        after = (probe.mentee_shape[0], mentor_h, mentor_w)
-        return average(nodes, probe.mentee, probe.mentee_shape, after, window), mentor
-    batch = nodes.add("Shape", [mentor], start=0, end=1)
-    rest = nodes.constant([probe.mentor_shape[0], h, w], np.int64)
-    sizes = nodes.add("Concat", [batch, rest], axis=0)
-    return probe.mentee, nodes.add("Resize", [mentor, "", "", sizes], mode="linear")
-
-
-def projector_start(probe: Probe, seed: int) -> np.ndarray:
+def projector_start(probe: Probe, seed: int) -> Floats:
     """Normal with variance 1 / (features of the Mentee), from the recipe's seed and the probe's place."""
     rng = np.random.default_rng([seed, probe.index])
-    ours, theirs = probe.mentee_shape[0], probe.mentor_shape[0]
-    shape = (theirs, ours, 1, 1) if len(probe.mentee_shape) == 3 else (ours, theirs)
+    ours, theirs = probe.mentee_layer.channels, probe.mentor_layer.channels
+    ones = (1,) * (len(probe.target_shape) - 1)
+    shape = (theirs, ours, *ones) if ones else (ours, theirs)
     return np.asarray(rng.standard_normal(shape) / np.sqrt(ours), np.float32)

@@ -117,7 +117,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         probes=tuple(_probe_pair(probe) for probe in content.probes),
         loss=LossSpec(
             temperature=recipe.loss.temperature,
-            hint_weights=tuple(probe.weight for probe in content.probes),
+            hint_weights=tuple(probe.asked.weight for probe in content.probes),
             schedules=recipe.loss.all_schedules,
             default_schedule=recipe.loss.default_schedule,
             hint_schedules=_hint_schedules(content.probes),
@@ -158,12 +158,14 @@ def _hint_schedules(probes: tuple[Probe, ...]) -> tuple[tuple[Point, ...], ...]:
 
 def _probe_pair(probe: Probe) -> ProbePair:
     return ProbePair(
-        mentor=f"mentor/{probe.mentor}",
+        mentor=probe.target,
         mentee=probe.mentee,
-        mentor_shape=probe.mentor_shape,
-        mentee_shape=probe.mentee_shape,
+        mentor_shape=probe.target_shape,
+        mentee_shape=probe.mentee_layer.shape,
         loss=probe.loss,
         projector=probe.projector,
+        mentor_layer=f"mentor/{probe.mentor}",
+        width=probe.width,
     )
 
 
