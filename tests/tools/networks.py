@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mmd.artifact.load import ArtifactSet
 from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.recipe import Recipe
 
@@ -195,3 +196,20 @@ def recipe(folder: Path, **changes: object) -> Recipe:
     np.savez(anchor, inputs=rng.integers(0, 256, (8, *SHAPE)).astype(np.uint8), labels=np.arange(8) % 4)
     fields: dict[str, object] = {"name": "test", "licence": "MIT", "classes": CLASSES, "anchor": str(anchor)}
     return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def one_batch_descends(
+    artifact_set: ArtifactSet, inputs: np.ndarray, labels: np.ndarray, *, steps: int, engine: str = "portable"
+) -> None:
+    """Take some steps on one batch, the Mentor in the step, and hold that the loss has gone down."""
+    from mmd.artifact.load import normalise
+    from mmd.training.engine import Batch, LossWeights
+    from mmd.training.engines import open_engine
+
+    manifest = artifact_set.manifest
+    opened = open_engine(artifact_set, name=engine, variant="fused")
+    batch = Batch(normalise(inputs, manifest.input), labels.astype(np.int64))
+    weights = LossWeights(alpha=1.0, betas=(0.1,) * len(manifest.probes), gamma=0.5, temperature=4.0)
+    losses = [opened.step(batch, weights, 1e-3) for _ in range(steps)]
+    assert all(np.isfinite(each.total) for each in losses)
+    assert losses[-1].total < losses[0].total

@@ -97,9 +97,10 @@ def remove_dead(model: onnx.ModelProto) -> None:
             kept.append(node)
             needed.update(node.input)
     replace_nodes(model, reversed(kept))
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(tensors)
+    for index in reversed(range(len(model.graph.initializer))):
+        # One by one: filling the list anew would copy every weight.
+        if model.graph.initializer[index].name not in needed:
+            del model.graph.initializer[index]
 
 
 def rename(model: onnx.ModelProto, new_names: dict[str, str]) -> None:

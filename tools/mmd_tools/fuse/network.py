@@ -20,6 +20,8 @@ from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.normalisation import fold_batch_normalization
 from mmd_tools.fuse.operators import SUPPORTED, WEIGHT_SLOTS
 from mmd_tools.fuse.opset import convert_opset
+from mmd_tools.fuse.settle import repeat_by_adding
+from mmd_tools.fuse.untie import untie
 
 OPSET = 17
 IR_VERSION = 9
@@ -98,6 +100,10 @@ def prepare(model: onnx.ModelProto, role: Role, source: str, *, keep_dropout: bo
     folded |= fold_batch_normalization(model)
     decompose(model, is_trained=role == "mentee")
     edit.remove_dead(model)
+    repeat_by_adding(model)
+    model = rewrite.flatten_logits(shapes.infer(model))
+    if role == "mentee":
+        untie(model)
     rewrite.name_nodes(model)
     model = shapes.infer(model)
     shapes.refuse_unknown_shapes(model)

@@ -39,11 +39,11 @@ REWRITINGS = {
 REWRITTEN = frozenset(REWRITINGS)
 
 # Integer work on shapes: it carries no gradient and disappears when the shapes turn out to be static.
-SHAPE_WORK = _words("Cast ConstantOfShape Expand Gather Range Shape")
+SHAPE_WORK = _words("Cast ConstantOfShape Expand Gather Mod Range Shape")
 
 # The Mentor only looks, so anything the stock runtime computes the same way every time will do.
 FROZEN_ONLY = _words(
-    """Ceil DequantizeLinear Einsum Floor GatherND LpPool Mod QLinearConv QLinearMatMul QuantizeLinear Sign Upsample"""
+    """Ceil DequantizeLinear Einsum Floor GatherND LpPool QLinearConv QLinearMatMul QuantizeLinear Sign Upsample"""
 )
 
 SUPPORTED = {

@@ -11,6 +11,9 @@ from mmd_tools.fuse.decompose import rewritten
 from mmd_tools.fuse.instance_norm import group_normalization
 from mmd_tools.fuse.rewrite import Unfit
 
+_LARGEST_KEPT = 64
+"""Entries; a bigger constant is a weight, of which only the shape matters."""
+
 Rule = Callable[[onnx.ModelProto, onnx.NodeProto], list[onnx.NodeProto]]
 
 
@@ -29,11 +32,35 @@ def convert_opset(model: onnx.ModelProto, opset: int, ir_version: int) -> onnx.M
 
 def _upgrade(model: onnx.ModelProto, found: int, opset: int) -> onnx.ModelProto:
     del model.graph.value_info[:]
+    skeleton, weights = _without_weights(model)
     try:
-        return onnx.version_converter.convert_version(model, opset)
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(skeleton, opset)
     except Exception as error:  # the converter raises RuntimeError and its own kinds alike
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unfit(f"opset {found} does not convert to {opset} ({reason}); export it with opset {opset}.") from error
+    for name, place in weights.items():
+        converted.graph.initializer.append(model.graph.initializer[place])
+        index = next(i for i, value in enumerate(converted.graph.input) if value.name == name)
+        del converted.graph.input[index]
+    return converted
+
+
+def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """Return the model with its weights as inputs, and where each of them is: the converter copies what it is given."""
+    skeleton = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    weights = {}
+    for index, tensor in enumerate(model.graph.initializer):
+        if np.prod(tensor.dims) > _LARGEST_KEPT:
+            weights[tensor.name] = index
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return skeleton, weights
 
 
 def _downgrade(model: onnx.ModelProto, found: int, opset: int) -> None:

@@ -54,6 +54,17 @@ def cut_trailing_softmax(model: onnx.ModelProto) -> None:
     edit.remove_dead(model)
 
 
+def flatten_logits(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make logits [N, classes, 1, 1], as a network that ends in a pool has them, one row a sample; return the model."""
+    output = model.graph.output[0]
+    dims = edit.dimensions(output) or ()
+    if len(dims) > 2 and all(dim == 1 for dim in dims[2:]):
+        name = f"{output.name}.flat"
+        model.graph.node.append(helper.make_node("Flatten", [output.name], [name], axis=1))
+        name_output(model, name)
+    return model
+
+
 def drop_identities(model: onnx.ModelProto, *, keep_dropout: bool) -> dict[str, str]:
     """Remove Identity and, unless it is to be trained, Dropout; return what each removed tensor is called now."""
     gone: dict[str, str] = {}

@@ -7,6 +7,7 @@ from onnx import helper, numpy_helper
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.rewrite import Unfit, name_output
+from mmd_tools.fuse.settle import settle_by_running
 
 _TWO_BATCHES = (7, 11)
 _SHAPE_ENTRIES = 64
@@ -106,9 +107,18 @@ def _merged(first: tuple[int | str, ...] | None, second: tuple[int | str, ...] |
         return None
     merged: list[int | str | None] = []
     for one, other in zip(first, second, strict=True):
-        is_batch = (one, other) == _TWO_BATCHES
-        merged.append(BATCH if is_batch else one if one == other and isinstance(one, int) else None)
+        merged.append(_merged_size(one, other))
     return merged
+
+
+def _merged_size(one: int | str, other: int | str) -> int | str | None:
+    """Return the size itself, `N`, `2*N` for what holds two a sample (the heads of attention), or None."""
+    if not isinstance(one, int) or not isinstance(other, int):
+        return None
+    times, rest = divmod(one, _TWO_BATCHES[0])
+    if one != other and not rest and other == times * _TWO_BATCHES[1]:
+        return BATCH if times == 1 else f"{times}*{BATCH}"
+    return one if one == other else None
 
 
 def settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -116,7 +126,7 @@ def settle_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     for _ in range(4):
         _fold_constants(model)
         model = infer(model)
-        if not _settle_reshapes(model):
+        if not _settle_reshapes(model) and not settle_by_running(model):
             break
     edit.remove_dead(model)
     return infer(model)
@@ -165,7 +175,7 @@ def refuse_unknown_shapes(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for name in node.output:
             dims = edit.dimensions(values[name]) if name in values else None
-            if name and (dims is None or any(not isinstance(dim, int) and dim != BATCH for dim in dims)):
+            if name and (dims is None or any(dim == "?" for dim in dims)):
                 raise Unfit(
                     f"the shape of {name}, made by {edit.label(node)}, is {list(dims) if dims else 'unknown'}; "
                     "only the batch may be open: export it with fixed sizes."

@@ -1,0 +1,97 @@
+"""Do the files that real exporters write become sets that train? See tests/golden/exported/make.py for their making."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tests.tools.networks import CLASSES, NEEDS_TRAINING_BUILD, Net, one_batch_descends, run, save
+
+from mmd.artifact.load import open_set
+from mmd.errors import ArtifactRefused
+from mmd_tools.fuse import fuse
+from mmd_tools.fuse.network import load_model, read_network
+from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe
+from mmd_tools.verify import verify
+
+FOLDER = Path(__file__).parents[1] / "golden" / "exported"
+FILES = sorted(FOLDER.glob("*.onnx"))
+NAMES = [path.stem for path in FILES]
+
+
+def framework_says(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    net = next(name for name in ("torch_mobile", "torch_vit", "keras_net") if path.stem.startswith(name))
+    with np.load(FOLDER / f"{net}.npz") as archive:
+        return archive["inputs"], archive["outputs"]
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("role", ["mentor", "mentee"])
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_an_exported_network_says_what_its_framework_said(path: Path, role: str) -> None:
+    inputs, outputs = framework_says(path)
+    network = read_network(path, "mentor" if role == "mentor" else "mentee")
+    (logits,) = run(network.model, {network.input: inputs})
+    said = softmax(logits) if path.stem.startswith("keras") else logits
+    np.testing.assert_allclose(said, outputs, rtol=1e-3, atol=1e-4)
+
+
+@NEEDS_TRAINING_BUILD
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_an_exported_network_is_mentor_and_mentee_of_a_set_that_trains(path: Path, tmp_path: Path) -> None:
+    inputs, _ = framework_says(path)
+    labels = np.arange(len(inputs)) % len(CLASSES)
+    np.savez(tmp_path / "anchor.npz", inputs=inputs, labels=labels)
+    shape = inputs.shape[1:]
+    map_of = next(name for name, size in read_network(path, "mentee").shapes.items() if len(size) == 3)
+    recipe = Recipe(
+        name="exported",
+        licence="MIT",
+        classes=CLASSES,
+        anchor=str(tmp_path / "anchor.npz"),
+        input=InputRecipe(kind="image" if shape[0] == 3 else "tensor"),
+        probe=(ProbeRecipe(mentor=map_of, mentee=map_of),),
+    )
+    fuse(path, path, recipe, tmp_path / "set")
+    assert [check for check in verify(tmp_path / "set") if not check.passed] == []
+    one_batch_descends(open_set(tmp_path / "set"), np.tile(inputs, (2, 1, 1, 1)), np.tile(labels, 2), steps=6)
+
+
+def test_weights_that_lie_beside_the_file_are_asked_for_by_name_when_they_are_gone(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "torch_mobile_dynamo_21.onnx", tmp_path)
+    with pytest.raises(ArtifactRefused, match=r"torch_mobile_dynamo_21\.onnx\.data"):
+        load_model(tmp_path / "torch_mobile_dynamo_21.onnx")
+
+
+def test_logits_that_are_a_map_of_one_pixel_become_a_row(tmp_path: Path) -> None:
+    net = Net()
+    model = net.model(net.add("GlobalAveragePool", net.conv("x", 1, 4)))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert read_network(save(model, tmp_path, "net.onnx"), "mentee").classes == 4
+
+
+def test_equal_biases_that_are_stored_once_are_trained_apart(tmp_path: Path) -> None:
+    net = Net()
+    bias = net.constant(np.zeros(4, np.float32))
+    x = net.add("Conv", "x", net.weight(4, 1, 3, 3), bias, pads=[1] * 4)
+    x = net.add("Conv", x, net.weight(4, 4, 3, 3), bias, pads=[1] * 4)
+    model = net.model(net.gemm(net.add("Flatten", net.add("GlobalAveragePool", x)), 4, 4))
+    network = read_network(save(model, tmp_path, "net.onnx"), "mentee")
+    biases = [node.input[2] for node in network.model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert len(set(biases)) == 3
+    assert set(biases) <= set(network.weights)
+
+
+def test_a_shape_that_a_value_of_the_input_decides_is_still_refused(tmp_path: Path) -> None:
+    net = Net()
+    x = net.add("Conv", "x", net.weight(4, 1, 3, 3), pads=[1] * 4)
+    size = net.add("Cast", net.add("ReduceMax", "x", keepdims=0), to=onnx.TensorProto.INT64)
+    target = net.add("Concat", net.constant([-1], np.int64), net.add("Unsqueeze", size, net.constant([0])), axis=0)
+    model = net.model(net.gemm(net.add("Reshape", x, target), 256, 4))
+    with pytest.raises(ArtifactRefused, match="only the batch may be open"):
+        read_network(save(model, tmp_path, "net.onnx"), "mentor")
