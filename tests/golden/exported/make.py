@@ -3,7 +3,7 @@
     python make.py torch      # needs torch 2.13 and onnxscript
     python make.py keras      # needs tensorflow 2.21 and tf2onnx
 
-Beside the networks, NAME.npz holds an input and what the framework itself answered. The weights are random, from a seed.
+Beside the networks, NAME.npz holds an input and what the framework itself answered. The weights are random, seeded.
 """
 
 import sys
