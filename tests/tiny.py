@@ -122,7 +122,7 @@ class Board:
 def tiny_config(**training: object) -> Config:
     """Return a configuration whose rounds take a second."""
     values: dict[str, object] = {"checkpoint_every_steps": 5, **training}
-    return Config(training=TrainingConfig(**values), gate=GateConfig(min_holdout=8))  # type: ignore[arg-type]
+    return Config(training=TrainingConfig(**values), gate=GateConfig(min_judged=8, folds=0))  # type: ignore[arg-type]
 
 
 def tiny_board(root: Path, tiny_set: Path, *, samples: int = 80, labelled: bool = True, **training: object) -> Board:

@@ -64,7 +64,12 @@ class GateConfig(Section, frozen=True):
     """The chance, at most, of promoting a candidate that is no better than the serving model."""
     anchor_margin: Fraction = 0.01
     """Accuracy on the anchor set that a candidate may lose, at most."""
-    min_holdout: Count = 8
+    min_judged: Count = 8
+    """Labelled samples to judge by, at least: held-out ones, and new ones that a fold model answered for."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 4
+    """Fold models of a round: each leaves out a share of the new samples and answers for it at the gate; 0: none."""
+    enough_holdout: Count = 200
+    """With this many labelled held-out samples they judge alone, and no fold model is trained."""
     probation_hours: NonNegative = 24.0
 
 

@@ -29,7 +29,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     promoted: bool
     code: str
-    """better | too_few_holdout | not_finite | anchor_fell | fewer_right | not_better_than_chance"""
+    """better | too_few_to_judge | not_finite | anchor_fell | fewer_right | not_better_than_chance"""
     reason: str
     """One sentence for the owner."""
     round: int
@@ -39,7 +39,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     holdout_right_after: int
     log_loss_before: float
     log_loss_after: float
-    """Mean over the labelled holdout, in nats."""
+    """Mean over all samples that judged, held out and out of fold, in nats."""
     p_log_loss: float
     """Sign-flip permutation test on the per-sample log losses, one-sided."""
     p_right: float
@@ -55,6 +55,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     confusion_before: Confusion
     confusion_after: Confusion
     """On the labelled holdout."""
+    out_of_fold_total: int = 0
+    """Labelled training samples that the serving model has not seen: the fold model trained without each answered."""
+    out_of_fold_right_before: int = 0
+    out_of_fold_right_after: int = 0
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -112,7 +112,7 @@ def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: 
             _require_consent(state, config, store)
         plan = begin_round(state, config, store)
         if not is_judged(state, plan.number):
-            progress.show(plan.number, 0, plan.steps, None, note="starting")
+            progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
             _run_child(state, config, plan.number, progress)
         return read_outcome(round_folder(state, plan.number)) or finish_round(state, plan.number, store)
 

@@ -22,14 +22,15 @@ def compare(
 ) -> Comparison:
     """Run both models over the preprocessed `inputs` [n, *shape], all of them labelled."""
     return Comparison(
-        before=Judged(labels, _log_probabilities(before, inputs, manifest, threads)),
-        after=Judged(labels, _log_probabilities(after, inputs, manifest, threads)),
+        before=Judged(labels, log_probabilities(before, inputs, manifest=manifest, threads=threads)),
+        after=Judged(labels, log_probabilities(after, inputs, manifest=manifest, threads=threads)),
     )
 
 
-def _log_probabilities(
-    model: bytes, inputs: NDArray[np.generic], manifest: Manifest, threads: int
+def log_probabilities(
+    model: bytes, inputs: NDArray[np.generic], *, manifest: Manifest, threads: int
 ) -> NDArray[np.float64]:
+    """Return what `model` says about the stored `inputs`, [n, classes]."""
     session = open_session(model, threads=threads)
     rows = [np.empty((0, len(manifest.classes)), np.float64)]
     for start in range(0, len(inputs), _BATCH):

@@ -41,6 +41,13 @@ class Judged:
         losses: Doubles = -self.log_probabilities[np.arange(len(self.labels)), self.labels]
         return losses
 
+    def joined(self, other: "Judged") -> "Judged":
+        """Return what was said about both lots of samples."""
+        return Judged(
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.log_probabilities, other.log_probabilities]),
+        )
+
     def confusion(self) -> Confusion:
         """Return the counts [true class][predicted class]."""
         classes = self.log_probabilities.shape[1]
@@ -67,6 +74,10 @@ class Comparison:
     @property
     def right_after(self) -> int:
         return int(self.after.is_right.sum())
+
+    def joined(self, other: "Comparison") -> "Comparison":
+        """Return both comparisons as one: each sample keeps the answers that it got."""
+        return Comparison(self.before.joined(other.before), self.after.joined(other.after))
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,22 @@ def _tail_shares(sums: Doubles) -> Doubles:
     return shares
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the owner's labelled samples say that neither the serving model nor whoever answers for them has seen."""
+
+    holdout: Comparison
+    """The candidate itself on the held-out samples."""
+    out_of_fold: Comparison | None = None
+    """On each new training sample, the fold model that was trained without it."""
+
+    @property
+    def judged(self) -> Comparison:
+        return self.holdout if self.out_of_fold is None else self.holdout.joined(self.out_of_fold)
+
+
 def judge(
-    holdout: Comparison,
+    evidence: Evidence,
     anchor: Comparison,
     settings: GateConfig,
     *,
@@ -150,19 +175,23 @@ def judge(
     classes: tuple[str, ...],
 ) -> Verdict:
     """Decide whether the candidate (`after`) may replace the serving model (`before`)."""
-    chance = chances(holdout, seed=round_number) if holdout.total else Chances(1.0, 1.0, 1.0)
-    code = _decide(holdout, anchor, settings, chance)
+    holdout, folds, judged = evidence.holdout, evidence.out_of_fold, evidence.judged
+    chance = chances(judged, seed=round_number) if judged.total else Chances(1.0, 1.0, 1.0)
+    code = _decide(judged, anchor, settings, chance)
     return Verdict(
         promoted=code == "better",
         code=code,
-        reason=_explain(code, holdout, anchor, settings, chance),
+        reason=_explain(code, evidence, anchor, settings, chance),
         round=round_number,
         generation_before=generation_before,
         holdout_total=holdout.total,
         holdout_right_before=holdout.right_before,
         holdout_right_after=holdout.right_after,
-        log_loss_before=_mean(holdout.before.log_losses),
-        log_loss_after=_mean(holdout.after.log_losses),
+        out_of_fold_total=folds.total if folds else 0,
+        out_of_fold_right_before=folds.right_before if folds else 0,
+        out_of_fold_right_after=folds.right_after if folds else 0,
+        log_loss_before=_mean(judged.before.log_losses),
+        log_loss_after=_mean(judged.after.log_losses),
         p_log_loss=chance.log_loss,
         p_right=chance.right,
         p_value=chance.combined,
@@ -177,26 +206,26 @@ def judge(
     )
 
 
-def _decide(holdout: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
-    if holdout.total < settings.min_holdout:
-        return "too_few_holdout"
-    if not np.isfinite(holdout.after.log_probabilities).all():
+def _decide(judged: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+    if judged.total < settings.min_judged:
+        return "too_few_to_judge"
+    if not np.isfinite(judged.after.log_probabilities).all():
         return "not_finite"
     if anchor.right_before - anchor.right_after > settings.anchor_margin * anchor.total + _SLACK:
         return "anchor_fell"
-    if holdout.right_after < holdout.right_before:
+    if judged.right_after < judged.right_before:
         return "fewer_right"
     if chance.combined > settings.significance:
         return "not_better_than_chance"
     return "better"
 
 
-def _explain(code: str, holdout: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
-    counts = f"{holdout.right_before} -> {holdout.right_after} right of {holdout.total} held-out samples"
+def _explain(code: str, evidence: Evidence, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+    counts = _counts(evidence)
     return {
         "better": f"Better by more than chance: {counts}, p {_compared(chance.combined)}.",
-        "too_few_holdout": (
-            f"Only {holdout.total} labelled samples are held out and {settings.min_holdout} are needed to judge; "
+        "too_few_to_judge": (
+            f"Only {evidence.judged.total} labelled samples can judge and {settings.min_judged} are needed; "
             "add or label more."
         ),
         "not_finite": "The candidate's outputs are not finite.",
@@ -210,6 +239,14 @@ def _explain(code: str, holdout: Comparison, anchor: Comparison, settings: GateC
             f"against {settings.significance:g}."
         ),
     }[code]
+
+
+def _counts(evidence: Evidence) -> str:
+    holdout, folds = evidence.holdout, evidence.out_of_fold
+    counts = f"{holdout.right_before} -> {holdout.right_after} right of {holdout.total} held-out samples"
+    if folds is None:
+        return counts
+    return f"{counts} and {folds.right_before} -> {folds.right_after} of {folds.total} out of fold"
 
 
 def _compared(p: float) -> str:

@@ -1,8 +1,8 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,19 @@ from mmd.layout import StateDir
 from mmd.promotion.closing import tidy_round
 from mmd.promotion.evaluate import compare
 from mmd.promotion.export import export_model
-from mmd.promotion.gate import judge
+from mmd.promotion.gate import Comparison, Evidence, judge
 from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import mark_trained
 from mmd.training.augment import view_of
-from mmd.training.engine import Engine, TrainingState
+from mmd.training.checkpoint import CheckpointFolder
+from mmd.training.engine import Engine, Floats, TrainingState
 from mmd.training.feeds import start_state
+from mmd.training.folds import fold_plans, kept_places, left_out_places
 from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
 from mmd.training.optimizer import chosen_optimizer
-from mmd.training.plan import RoundPlan, read_plan, round_folder
+from mmd.training.plan import RoundPlan, fold_folder, read_plan, read_progress, round_folder
 from mmd.training.round import Listener, RoundData, RoundEnd, run_round
 
 OpenEngine = Callable[..., Engine]
@@ -50,11 +52,34 @@ class PreparedRound:
     start: TrainingState
 
     def run(self, listener: Listener) -> RoundEnd:
-        return run_round(self.plan, self.folder, self.engine, self.data, self.start, listener)
+        """Train the fold models and then the candidate, each from where it was left."""
+        taken = 0
+        for number, plan in enumerate(fold_plans(self.plan)):
+            folder = fold_folder(self.folder, number)
+            durable.make_folder(folder)
+            data = self.data.only(kept_places(self.plan, number))
+            if run_round(plan, folder, self.engine, data, self.start, _after(taken, listener)) is RoundEnd.STOPPED:
+                return RoundEnd.STOPPED
+            taken += plan.steps
+        return run_round(self.plan, self.folder, self.engine, self.data, self.start, _after(taken, listener))
 
     @property
     def step(self) -> int:
-        return self.engine.state().step
+        """How many steps of all models are on disk."""
+        return read_progress(self.folder, self.plan).step
+
+    def fold_parameters(self, number: int) -> Mapping[str, Floats]:
+        """Return what fold model `number` learned. Raises `StoreDamaged` when its last checkpoint is gone."""
+        folder = CheckpointFolder(fold_folder(self.folder, number) / "checkpoints", every=self.plan.checkpoint_every)
+        checkpoint, _ = folder.newest()
+        if checkpoint is None or checkpoint.state.step != self.plan.fold_steps[number]:
+            raise StoreDamaged(f"Fold model {number} of round {self.plan.number} is damaged; it is trained again.")
+        return checkpoint.state.parameters
+
+
+def _after(taken: int, listener: Listener) -> Listener:
+    """Return `listener` hearing steps counted on from the `taken` ones of the models before."""
+    return replace(listener, on_step=lambda step, loss: listener.on_step(taken + step, loss))
 
 
 class RoundWorkshop:
@@ -106,6 +131,7 @@ class RoundWorkshop:
             inputs=inputs,
             labels=labels,
             own=len(own),
+            views=plan.views,
             mentor=self._mentor(plan, artifact_set, inputs),
             input_spec=artifact_set.manifest.input,
             dropout=artifact_set.manifest.dropout,
@@ -147,31 +173,49 @@ class RoundWorkshop:
         artifact_set, parameters = prepared.artifact_set, prepared.engine.state().parameters
         serving = self._models.current()
         candidate = export_model(artifact_set, parameters)
-        verdict = self._judge(plan, artifact_set, serving, candidate)
+        verdict = self._judge(plan, prepared, serving, candidate)
         self._write_candidate(plan, prepared, candidate)
         write_verdict(self._folder, verdict)
         return verdict
 
-    def _judge(self, plan: RoundPlan, artifact_set: ArtifactSet, serving: VerifiedModel, candidate: bytes) -> Verdict:
-        manifest = artifact_set.manifest
+    def _judge(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel, candidate: bytes) -> Verdict:
+        manifest = prepared.artifact_set.manifest
         with SampleStore(self._state.samples_db) as store:
             if not set(plan.sample_ids) <= set(store.training_ids()):
                 raise Abandoned("A sample that it was training on has been forgotten.")
             holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
-        anchor_inputs, anchor_labels = artifact_set.gate_anchor()
-        values = Preprocessing.of(artifact_set, threads=plan.threads)
+        anchor_inputs, anchor_labels = prepared.artifact_set.gate_anchor()
+        values = Preprocessing.of(prepared.artifact_set, threads=plan.threads)
         holdout, anchor = (
             compare(serving.model, candidate, values(inputs), labels, manifest=manifest, threads=plan.threads)
             for inputs, labels in ((holdout_inputs, holdout_labels), (anchor_inputs, anchor_labels.astype(np.int64)))
         )
         return judge(
-            holdout,
+            Evidence(holdout, self._out_of_fold(plan, prepared, serving)),
             anchor,
             plan.gate,
             round_number=plan.number,
             generation_before=serving.card.generation,
             classes=manifest.classes,
         )
+
+    def _out_of_fold(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel) -> Comparison | None:
+        """Compare on every sample of a fold that the serving model has not seen either; `None` without fold models."""
+        seen = frozenset(serving.card.sample_ids)
+        compared: Comparison | None = None
+        for number in range(len(plan.fold_steps)):
+            places = [place for place in left_out_places(plan, number) if plan.sample_ids[place] not in seen]
+            model = export_model(prepared.artifact_set, prepared.fold_parameters(number))
+            lot = compare(
+                serving.model,
+                model,
+                prepared.data.inputs[places],
+                prepared.data.labels[places],
+                manifest=prepared.artifact_set.manifest,
+                threads=plan.threads,
+            )
+            compared = lot if compared is None else compared.joined(lot)
+        return compared
 
     def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, model: bytes) -> None:
         from safetensors.numpy import save

@@ -42,7 +42,7 @@ def progress_on_disk(state_dir: StateDir, number: int) -> Progress:
     folder = round_folder(state_dir, number)
     plan = read_plan(folder)
     earlier = read_progress(folder, plan)
-    return Progress(number, earlier.step, plan.steps, earlier.loss)
+    return Progress(number, earlier.step, plan.steps_in_all, earlier.loss)
 
 
 def after_step(progress: Progress, event: dict[str, Any]) -> Progress:

@@ -38,13 +38,16 @@ def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: flo
     if number is not None:
         return read_plan(round_folder(state, number))
     class_number = {name: index for index, name in enumerate(store.form.classes)}
+    serving = ModelStore(state).current().card
     plan = make_plan(
         next_round_number(state),
         read_set(state.artifact_set),
         with_lesson(state, config),
         labels={record.id: class_number.get(record.label or "", -1) for record in _trainable(store)},
         holdout_ids=store.holdout_ids(),
-        start_generation=ModelStore(state).current().card.generation,
+        labelled_holdout=len(store.holdout_ids(labelled=True)),
+        seen=frozenset(serving.sample_ids),
+        start_generation=serving.generation,
         now=time.time() if now is None else now,
     )
     write_plan(state, plan)

@@ -86,7 +86,7 @@ def train(state: StateDir, number: int, say: Voice, departure: Departure, *, ope
     plan = workshop.plan()
 
     def on_step(step: int, loss: float) -> None:
-        say("step", step=step, steps=plan.steps, loss=loss)
+        say("step", step=step, steps=plan.steps_in_all, loss=loss)
 
     def should_stop() -> bool:
         return departure.is_asked or not say.is_heard or workshop.is_closed

@@ -17,7 +17,9 @@ from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged, TrainingFailed, UsageError
 from mmd.layout import StateDir
+from mmd.training.folds import assign_folds, fold_steps
 
+FOLDS_NAME = "folds"
 _WARMUP_SHARE = 0.05
 
 
@@ -64,6 +66,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What is trained on, in the order that batches index; never a held-out sample."""
     labels: tuple[int, ...]
     """Of each of them when the round began, -1 for none: a label given in mid-round waits for the next one."""
+    folds: tuple[int, ...] = ()
+    """Which fold model leaves each of them out, -1 for none; empty when there are none. See `mmd.training.folds`."""
     gate: GateConfig
 
     @property
@@ -71,6 +75,16 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Whether any step asks the Mentor anything."""
         hints = any(self.hint_weights) and any(value > 0 for _, value in self.schedule.beta)
         return hints or any(value > 0 for _, value in self.schedule.gamma)
+
+    @property
+    def fold_steps(self) -> tuple[int, ...]:
+        """How many steps each fold model takes."""
+        return fold_steps(self.folds, epochs=self.epochs, own_per_batch=self.batch_size - self.replay_per_batch)
+
+    @property
+    def steps_in_all(self) -> int:
+        """Those of the fold models and of the candidate."""
+        return sum(self.fold_steps) + self.steps
 
 
 class RoundProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,12 +103,15 @@ def make_plan(
     *,
     labels: Mapping[str, int],
     holdout_ids: Collection[str],
+    labelled_holdout: int = 0,
+    seen: Collection[str] = (),
     start_generation: int,
     now: float,
 ) -> RoundPlan:
     """Resolve configuration, set and samples into one plan. Raises `UsageError` for a preset that the set lacks.
 
-    `labels` has every sample to train on, with its class or -1.
+    `labels` has every sample to train on, with its class or -1; `seen` those that the serving model was trained on.
+    There are fold models only while fewer than `gate.enough_holdout` labelled samples are held out.
     """
     assert not labels.keys() & set(holdout_ids), "a held-out sample must never be trained on"
     manifest, training = artifact_set.manifest, config.training
@@ -112,6 +129,7 @@ def make_plan(
     epochs = training.epochs or manifest.training.epochs
     views = training.views or manifest.training.views
     steps = epochs * math.ceil(len(labels) / (batch_size - replay_per_batch))
+    fold_count = config.gate.folds if labelled_holdout < config.gate.enough_holdout else 0
     return RoundPlan(
         number=number,
         created=now,
@@ -140,6 +158,7 @@ def make_plan(
         start_generation=start_generation,
         sample_ids=tuple(labels),
         labels=tuple(labels.values()),
+        folds=assign_folds(labels, seen=seen, count=fold_count),
         gate=config.gate,
     )
 
@@ -203,21 +222,34 @@ class _LossLine(msgspec.Struct):
     loss: float
 
 
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Return where fold model `fold` of the round in `folder` has its checkpoints and losses."""
+    return folder / FOLDS_NAME / str(fold)
+
+
 def read_progress(folder: Path, plan: RoundPlan) -> RoundProgress:
-    """Return how far the round in `folder` has come, from the last whole line of its losses."""
-    step, loss = 0, None
+    """Return how far the round in `folder` has come, from the last whole lines of its losses."""
+    lines = [_last_line(fold_folder(folder, fold)) for fold in range(len(plan.fold_steps))] + [_last_line(folder)]
+    begun = [line for line in lines if line is not None]
+    return RoundProgress(
+        number=plan.number,
+        step=sum(line.step for line in begun),
+        steps=plan.steps_in_all,
+        loss=begun[-1].loss if begun else None,
+    )
+
+
+def _last_line(folder: Path) -> _LossLine | None:
     try:
         lines = (folder / "losses.jsonl").read_bytes().splitlines()
     except OSError:
-        lines = []
+        return None
     for line in reversed(lines):
         try:
-            last = msgspec.json.decode(line, type=_LossLine)
+            return msgspec.json.decode(line, type=_LossLine)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # the last line of a killed trainer may be half
-        step, loss = last.step, last.loss
-        break
-    return RoundProgress(number=plan.number, step=step, steps=plan.steps, loss=loss)
+    return None
 
 
 def fail_without_numbers(plan: RoundPlan, recoveries: int) -> TrainingFailed:

@@ -5,7 +5,7 @@ instant and resumed ends with the same bits as one left alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -48,8 +48,23 @@ class RoundData:
     mentor: MentorOutputs
     input_spec: InputSpec
     dropout: tuple[DropoutSpec, ...] = ()
+    views: int = 1
+    places: NDArray[np.int64] | None = None
+    """Where the samples lie in the arrays; `None`: all of them, as they are. See `only`."""
+
+    @property
+    def size(self) -> int:
+        return len(self.inputs) if self.places is None else len(self.places)
+
+    def only(self, kept: Sequence[int]) -> "RoundData":
+        """Return the same without the owner's samples that are not `kept`; nothing is copied."""
+        views = [np.array(kept, np.int64) + view * self.own for view in range(self.views)]
+        places = np.concatenate([*views, np.arange(self.own * self.views, len(self.inputs))])
+        return replace(self, own=len(kept), places=places)
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
+        if self.places is not None:
+            indices = self.places[indices]
         return Batch(
             inputs=normalise(self.inputs[indices], self.input_spec),
             labels=self.labels[indices],
@@ -110,10 +125,10 @@ class _Run:
         order = BatchOrder(
             seed=plan.seed,
             own=data.own,
-            replay=len(data.inputs) - data.own * plan.views,
+            replay=data.size - data.own * data.views,
             batch_size=plan.batch_size,
             replay_per_batch=plan.replay_per_batch,
-            views=plan.views,
+            views=data.views,
         )
         while self._step < plan.steps:
             if listener.should_stop():

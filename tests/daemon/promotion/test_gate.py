@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmd.artifact.card import Verdict
 from mmd.config import GateConfig
-from mmd.promotion.gate import Comparison, Judged, chances, exact_mcnemar, judge, log_softmax
+from mmd.promotion.gate import Comparison, Evidence, Judged, chances, exact_mcnemar, judge, log_softmax
 
 CLASSES = ("a", "b", "c")
 
@@ -28,9 +28,15 @@ def comparison(before: list[bool], after: list[bool], *, sure_after: float = 0.8
     return Comparison(judged(before), judged(after, sure_after))
 
 
-def verdict(holdout: Comparison, anchor: Comparison | None = None, **settings: float) -> Verdict:
+def verdict(
+    holdout: Comparison,
+    anchor: Comparison | None = None,
+    *,
+    out_of_fold: Comparison | None = None,
+    **settings: float,
+) -> Verdict:
     return judge(
-        holdout,
+        Evidence(holdout, out_of_fold),
         anchor or comparison([True] * 100, [True] * 100),
         GateConfig(**settings),  # type: ignore[arg-type]
         round_number=1,
@@ -91,14 +97,37 @@ def test_losing_exactly_the_margin_on_the_anchor_set_is_allowed() -> None:
 
 def test_too_few_held_out_samples_are_never_enough() -> None:
     result = verdict(comparison([False] * 7, [True] * 7))
-    assert result.code == "too_few_holdout"
+    assert result.code == "too_few_to_judge"
     assert "Only 7" in result.reason
     assert "8 are needed" in result.reason
 
 
+def test_samples_out_of_fold_judge_together_with_the_held_out_ones() -> None:
+    held_out, folds = (
+        comparison([False] * 2 + [True] * 4, [True] * 6),
+        comparison([False] * 5 + [True] * 9, [True] * 14),
+    )
+    alone = verdict(held_out, min_judged=1)
+    assert alone.code == "not_better_than_chance"
+    together = verdict(held_out, out_of_fold=folds)
+    assert together.promoted
+    assert (together.holdout_right_before, together.holdout_right_after, together.holdout_total) == (4, 6, 6)
+    counts = (together.out_of_fold_right_before, together.out_of_fold_right_after, together.out_of_fold_total)
+    assert counts == (9, 14, 14)
+    assert "4 -> 6 right of 6 held-out samples and 9 -> 14 of 14 out of fold" in together.reason
+
+
+def test_a_recipe_that_fails_out_of_fold_is_not_saved_by_the_held_out_samples() -> None:
+    held_out, folds = (
+        comparison([False] * 3 + [True] * 9, [True] * 12),
+        comparison([True] * 36, [True] * 30 + [False] * 6),
+    )
+    assert verdict(held_out, out_of_fold=folds).code == "fewer_right"
+
+
 def test_no_held_out_sample_at_all_is_too_few() -> None:
     result = verdict(comparison([], []))
-    assert result.code == "too_few_holdout"
+    assert result.code == "too_few_to_judge"
     assert result.p_value == 1.0
     assert result.confusion_before == ((0, 0, 0),) * 3
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tests.tiny import Board, tiny_board, tiny_samples
+from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.card import generation_folder, read_card
@@ -88,6 +88,37 @@ def test_a_board_with_little_memory_takes_the_same_round_in_parts(
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+def test_every_new_sample_is_judged_by_a_fold_model_that_never_saw_it(board: Board, capsys: Capture) -> None:
+    plan = begin(board, Config(training=board.config.training, gate=GateConfig(folds=3)))
+    code, events = run_trainer(board, capsys)
+    assert code == 0
+    assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, plan.steps_in_all + 1))
+    verdict = read_verdict(board.state.rounds / "0001")
+    assert verdict is not None
+    assert verdict.out_of_fold_total == len(plan.sample_ids)
+    assert f"of {len(plan.sample_ids)} out of fold" in verdict.reason
+    with board.store() as store:
+        assert verdict.holdout_total == len(store.holdout_ids(labelled=True))
+
+
+def test_what_the_serving_model_has_seen_judges_nothing_again(board: Board, capsys: Capture) -> None:
+    config = Config(training=board.config.training, gate=GateConfig(folds=3))
+    first = begin(board, config)
+    run_trainer(board, capsys)
+    with board.store() as store:
+        assert finish_round(board.state, 1, store).outcome == "promoted"
+        inputs, labels = tiny_samples(24, seed=9)
+        store.add(
+            NewSample(image.tobytes(), CLASSES[label], f"new {place}")
+            for place, (image, label) in enumerate(zip(inputs, labels, strict=True))
+        )
+    second = begin(board, config)
+    new = set(second.sample_ids) - set(first.sample_ids)
+    in_a_fold = {name for name, fold in zip(second.sample_ids, second.folds, strict=True) if fold >= 0}
+    assert new
+    assert in_a_fold == new
+
+
 def test_a_judged_round_says_its_verdict_again(board: Board, capsys: Capture) -> None:
     begin(board)
     _, first = run_trainer(board, capsys)
@@ -136,7 +167,7 @@ def test_without_labels_the_mentor_alone_teaches(tmp_path: Path, tiny_set: Path,
     board = tiny_board(tmp_path / "state", tiny_set, labelled=False)
     assert begin(board).preset == "unlabelled"
     _, events = run_trainer(board, capsys)
-    assert events[-1]["code"] == "too_few_holdout"
+    assert events[-1]["code"] == "too_few_to_judge"
     assert events[-2]["event"] == "evaluating"
     steps = [event["loss"] for event in events if event["event"] == "step"]
     assert np.mean(steps[-5:]) < np.mean(steps[:5])
@@ -157,7 +188,7 @@ def test_the_fused_variant_trains_too(board: Board, capsys: Capture) -> None:
 
 
 def test_too_few_held_out_samples_are_the_reason_for_no_promotion(board: Board, capsys: Capture) -> None:
-    begin(board, Config(training=TrainingConfig(), gate=GateConfig(min_holdout=1000)))
+    begin(board, Config(training=TrainingConfig(), gate=GateConfig(min_judged=1000, folds=0)))
     _, events = run_trainer(board, capsys)
     assert not events[-1]["promoted"]
     assert "1000 are needed" in events[-1]["reason"]
@@ -329,7 +360,7 @@ def test_two_rounds_are_never_open_at_once(board: Board) -> None:
 
 
 def test_a_listener_that_is_gone_ends_the_trainer_with_a_checkpoint(board: Board) -> None:
-    begin(board, Config(training=TrainingConfig(epochs=200)))
+    begin(board, Config(training=TrainingConfig(epochs=200), gate=GateConfig(folds=0)))
     with subprocess.Popen(trainer_command(board.state, 1), stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         while b'"step": 12,' not in child.stdout.readline():

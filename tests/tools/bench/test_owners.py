@@ -108,7 +108,7 @@ def test_a_lesson_without_labels_gives_the_product_none(artifact_set: ArtifactSe
     taught = teach(artifact_set, _owner("one", 40).samples, Lesson(has_labels=False), seed=1)
     assert set(taught.trained_on.labels.tolist()) == {-1}
     assert taught.verdict is not None
-    assert taught.verdict.code == "too_few_holdout"
+    assert taught.verdict.code == "too_few_to_judge"
 
 
 def test_a_lesson_without_hints_is_another_lesson(artifact_set: ArtifactSet) -> None:

@@ -20,7 +20,7 @@ from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
 from mmd.promotion.evaluate import compare
-from mmd.promotion.gate import judge
+from mmd.promotion.gate import Evidence, judge
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
 from mmd.samples.form import SampleForm
@@ -141,6 +141,8 @@ def _other_verdicts(
         for part in (holdout, Part(*artifact_set.gate_anchor()))
     )
     return {
-        name: judge(on_holdout, on_anchor, gate, round_number=1, generation_before=0, classes=manifest.classes)
+        name: judge(
+            Evidence(on_holdout), on_anchor, gate, round_number=1, generation_before=0, classes=manifest.classes
+        )
         for name, gate in gates.items()
     }
