@@ -23,6 +23,7 @@ NonNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Width = Literal["select", "zero-pad", "project", "pca"]
+Scope = Literal["whole", "up-to-probe", "layer"]
 HintLoss = Literal["rmse", "mse", "cosine", "attention", "similarity"]
 
 
@@ -84,6 +85,8 @@ class ProbeRecipe(_Section, frozen=True):
     loss: HintLoss = "rmse"
     width: Width | None = None
     """How different numbers of channels are brought together; `project` unless something else is said."""
+    scope: Scope = "whole"
+    """What the hint trains: all that its layer is made from; the same, and nothing above does; its layer alone."""
     weight: NonNegative = 1.0
     """Times the schedule's beta."""
     schedule: tuple[Point, ...] = ()

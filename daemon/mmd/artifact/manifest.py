@@ -62,6 +62,8 @@ class ProbePair(_Part, frozen=True):
     """The layer of the Mentor that `mentor` was made of; empty in sets from before this was told."""
     width: Literal["select", "zero-pad", "project", "pca"] | None = None
     """How different numbers of channels were brought together."""
+    scope: Literal["whole", "up-to-probe", "layer"] = "whole"
+    """How far the hint's gradient goes, and whether others pass its layer."""
 
 
 class Schedule(_Part, frozen=True):

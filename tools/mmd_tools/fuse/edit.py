@@ -103,6 +103,21 @@ def remove_dead(model: onnx.ModelProto) -> None:
             del model.graph.initializer[index]
 
 
+def sort_nodes(model: onnx.ModelProto) -> None:
+    """Bring every node behind those that it reads; otherwise the order stays."""
+    made_by = {name: index for index, node in enumerate(model.graph.node) for name in node.output if name}
+    order: dict[int, None] = {}
+    for start in range(len(model.graph.node)):
+        stack = [start]
+        while stack:
+            waits = [made_by[name] for name in model.graph.node[stack[-1]].input if name in made_by]
+            if missing := [index for index in waits if index not in order]:
+                stack.extend(missing)
+            else:
+                order[stack.pop()] = None
+    replace_nodes(model, [model.graph.node[index] for index in order])
+
+
 def rename(model: onnx.ModelProto, new_names: dict[str, str]) -> None:
     """Rename tensors everywhere at once."""
     graph = model.graph

@@ -18,6 +18,7 @@ from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import UsageError
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.graphs import ForwardGraph
+from mmd_tools.fuse.scopes import join
 from mmd_tools.lowering.optimizer import set_optimizer_attributes
 
 
@@ -67,6 +68,8 @@ def training_files(forward: ForwardGraph, optimizer: OptimizerSpec) -> TrainingF
         )
         read = {name: onnx.load(Path(folder) / f"{name}_model.onnx") for name in ("training", "eval", "optimizer")}
         checkpoint = (Path(folder) / "checkpoint").read_bytes()
+    for name in ("training", "eval"):
+        join(read[name], forward.stops)
     set_optimizer_attributes(read["optimizer"], optimizer)
     _name_outputs(read["optimizer"])
     return TrainingFiles(read["training"], read["eval"], read["optimizer"], checkpoint)

@@ -1,7 +1,7 @@
 """How do Mentor, Mentee and loss become one graph? Two forward graphs: fused, and cached with the Mentor as inputs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import onnx
 from onnx import TensorProto, helper
@@ -11,6 +11,7 @@ from mmd_tools.fuse.edit import BATCH
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
 from mmd_tools.fuse.probes import TARGET_PREFIX, Probe, add_target, compared
+from mmd_tools.fuse.scopes import STOP_PREFIX, scoped
 from mmd_tools.fuse.trained import trained_form
 
 MENTOR_PREFIX = "mentor/"
@@ -19,7 +20,7 @@ UPDATE_INPUTS = frozenset({"learning_rate", "weight_decay", "clip_norm", "step"}
 RESERVED = UPDATE_INPUTS | {"labels", "alpha", "gamma", "temperature", "loss", "lazy_reset_grad"}
 RESERVED_ENDS = (".m1", ".m2", ".next", ".grad", "_grad")
 PLAIN = Terms()
-RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX, TARGET_PREFIX)
+RESERVED_STARTS = ("beta.", "loss.", "projector.", "dropout.", MENTOR_PREFIX, LOSS_PREFIX, TARGET_PREFIX, STOP_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class ForwardGraph:
     model: onnx.ModelProto
     trainable: tuple[str, ...]
     """The Mentee's weights, then the projectors."""
+    stops: dict[str, str] = field(default_factory=dict)
+    """Inputs that stand for tensors until the gradient is built; see `mmd_tools.fuse.scopes`."""
 
 
 def reserve_names(network: Network) -> dict[str, str]:
@@ -94,7 +97,9 @@ def forward_graph(
     graph = onnx.GraphProto(name="cached" if is_cached else "fused")
     graph.input.extend(_inputs(mentee, len(probes)))
     pooled = Nodes()
-    graph.node.extend(trained_form(mentee, pooled))
+    layers = scoped(trained_form(mentee, pooled), mentee, probes)
+    graph.input.extend(_value(name, mentee.shapes[tensor]) for name, tensor in layers.stops.items())
+    graph.node.extend(layers.nodes)
     graph.initializer.extend(pooled.initializers)
     graph.initializer.extend(mentee.model.graph.initializer)
     if mentor is not None and is_cached:
@@ -103,14 +108,17 @@ def forward_graph(
         frozen = mentor_model(mentor, mentee.input, probes)
         graph.node.extend(frozen.graph.node)
         graph.initializer.extend(frozen.graph.initializer)
-    nodes = _loss_nodes(mentee, mentor, probes, seed, kinds)
+    nodes = _loss_nodes(mentee, mentor, probes, seed, kinds, layers.probed)
     graph.node.extend(nodes.nodes)
     graph.initializer.extend(nodes.initializers)
     terms = ["loss", "loss.label", "loss.soft", *(f"loss.hint.{probe.index}" for probe in probes)]
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in terms)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     projectors = [probe.projector for probe in probes if probe.projector is not None]
-    return ForwardGraph(model, (*mentee.weights, *projectors))
+    # The tensors that are stopped are outputs as well, so that nothing fuses them away before they are joined.
+    graph_outputs = dict.fromkeys(layers.stops.values())
+    model.graph.output.extend(_value(name, mentee.shapes[name]) for name in graph_outputs)
+    return ForwardGraph(model, (*mentee.weights, *projectors), layers.stops)
 
 
 def _inputs(mentee: Network, probe_count: int) -> list[onnx.ValueInfoProto]:
@@ -127,7 +135,14 @@ def _value(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
 
 
-def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe], seed: int, kinds: Terms) -> Nodes:
+def _loss_nodes(
+    mentee: Network,
+    mentor: Network | None,
+    probes: Sequence[Probe],
+    seed: int,
+    kinds: Terms,
+    probed: Mapping[int, str],
+) -> Nodes:
     nodes = Nodes(LOSS_PREFIX)
     label_loss(nodes, mentee.logits, kinds, out="loss.label")
     terms = [("alpha", "loss.label")]
@@ -140,7 +155,7 @@ def _loss_nodes(mentee: Network, mentor: Network | None, probes: Sequence[Probe]
         SOFT_LOSSES[kinds.soft](nodes, theirs, mentee.logits, kinds, out="loss.soft")
         terms.append(("gamma", "loss.soft"))
     for probe in probes:
-        ours, theirs = compared(nodes, probe, probe.mentee, seed)
+        ours, theirs = compared(nodes, probe, probed[probe.index], seed)
         HINT_LOSSES[probe.loss](nodes, ours, theirs, out=f"loss.hint.{probe.index}")
         terms.append((f"beta.{probe.index}", f"loss.hint.{probe.index}"))
     _weighted_sum(nodes, terms)

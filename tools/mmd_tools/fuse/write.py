@@ -166,6 +166,7 @@ def _probe_pair(probe: Probe) -> ProbePair:
         projector=probe.projector,
         mentor_layer=f"mentor/{probe.mentor}",
         width=probe.width,
+        scope=probe.asked.scope,
     )
 
 
