@@ -9,5 +9,5 @@ from mmd.conditions.pressure import read_pressure
 from mmd.conditions.reading import Reading
 
 
-def read(root: Path) -> Reading[float]:
-    return read_pressure(root, "cpu")
+def read(root: Path, alarm: float | None = None) -> Reading[float]:
+    return read_pressure(root, "cpu", alarm)

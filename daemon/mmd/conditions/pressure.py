@@ -20,13 +20,19 @@ def pressure_files(root: Path, resource: str) -> Iterator[Path]:
         yield own[-1].folder / f"{resource}.pressure"
 
 
-def read_pressure(root: Path, resource: str) -> Reading[float]:
-    """Read one of `cpu`, `memory` and `io`. A kernel without it, or with it switched off, is no problem."""
+def read_pressure(root: Path, resource: str, alarm: float | None = None) -> Reading[float]:
+    """Read one of `cpu`, `memory` and `io`. A kernel without it, or with it switched off, is no problem.
+
+    `alarm` is the share of the last two seconds that a trigger of the kernel told to be passed; the average lags.
+    """
     for file in pressure_files(root, resource):
         text = read_text(file)
         if text is not None:
             whose = "tasks" if file.name == resource else "tasks of the daemon's control group"
-            return _reading(text, f"{whose} that waited for {_WORDS[resource]}", shown(root, file))
+            reading = _reading(text, f"{whose} that waited for {_WORDS[resource]}", shown(root, file))
+            if alarm is not None and reading.value is not None and reading.value < alarm:
+                return Reading(alarm, f"{reading.detail}, in the last two seconds", reading.problems)
+            return reading
     return Reading(None, "this kernel tells no pressure")
 
 

@@ -1,6 +1,6 @@
 """How is the board right now? Every condition, read once, under one root."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mmd.conditions.kinds import CONDITIONS
 from mmd.conditions.reading import Instant, Reading
 from mmd.conditions.soc_temperature import Zones
 from mmd.conditions.usage import NO_USAGE, Usage
-from mmd.conditions.user_idle import InputActivity
+from mmd.conditions.user_idle import Activity, Session
 from mmd.limits import ConditionsConfig
 
 
@@ -71,7 +71,7 @@ class Conditions:
 class Seen:
     """What the next look must know of this one: conditions that are differences, and what changes rarely."""
 
-    activity: InputActivity | None = None
+    activity: Activity | None = None
     processor: ProcessorTimes | None = None
     zones: Zones | None = None
     processes: ProcessLook | None = None
@@ -86,15 +86,18 @@ def sense(
     before: Seen | None = None,
     own_processes: Sequence[int] = (),
     usage: Usage = NO_USAGE,
+    sessions: Sequence[Session] = (),
+    alarms: Mapping[str, float] | None = None,
 ) -> tuple[Conditions, Seen]:
     """Read every condition under `root`; hand the second result back to the next call. Never raises on bad files.
 
     `limits` names what is to be looked for (processes, hours, trip points). `own_processes` are the daemon's own: what
-    they use is not used by others. `usage` is the supervisor's account of what training did.
+    they use is not used by others. `usage` is the supervisor's account of what training did. `sessions` and `alarms`
+    are what events told (`mmd.conditions.events`): whose user went away, and which resource got short a moment ago.
     """
-    before, limits = before or Seen(), limits or ConditionsConfig()
+    before, limits, alarms = before or Seen(), limits or ConditionsConfig(), alarms or {}
     supplies = external_power.list_supplies(root)
-    idle, activity = user_idle.read(root, now, before.activity)
+    idle, activity = user_idle.read(root, now, before.activity, sessions)
     soc, zones = soc_temperature.read(root, now, before.zones, limits.soc_temperature)
     others, processor = cpu_used_by_others.read(root, now, before.processor, own_processes)
     exclusive, processes = exclusive_processes.read(root, now, before.processes, limits.exclusive_processes)
@@ -108,9 +111,9 @@ def sense(
         memory_available=memory_available.read(root),
         disk_free=disk_free.read(state_folder),
         cpu_used_by_others=others,
-        cpu_pressure=cpu_pressure.read(root),
-        memory_pressure=memory_pressure.read(root),
-        io_pressure=io_pressure.read(root),
+        cpu_pressure=cpu_pressure.read(root, alarms.get("cpu")),
+        memory_pressure=memory_pressure.read(root, alarms.get("memory")),
+        io_pressure=io_pressure.read(root, alarms.get("io")),
         exclusive_processes=exclusive,
         **reckoned(now, limits, usage),
     )

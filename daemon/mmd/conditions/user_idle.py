@@ -1,21 +1,28 @@
 """For how many seconds has nobody touched the board? `None` on a headless board, which counts as idle.
 
-Two sources, and the newest activity of both decides:
-1. the access times of terminals (virtual consoles, serial consoles, pseudo-terminals), which the kernel moves
+Three sources, and the newest activity of all decides:
+1. graphical sessions of which logind says whether their user went away, and when;
+2. the access times of terminals (virtual consoles, serial consoles, pseudo-terminals), which the kernel moves
    when somebody types;
-2. the interrupts of keyboards, mice, touch panels and buttons, which tell of a graphical session too.
-A board with neither has nobody in front of it.
+3. the interrupts of keyboards, mice, touch panels and buttons, for desktops that tell logind nothing.
+A board with none of them has nobody in front of it.
+
+Access times are by the wall clock, so only the first look reckons with them; from then on a terminal was used when its
+access time moved, and clocks may jump.
 """
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmd.conditions.reading import Instant, Reading, list_folder, read_text
 
 CLOCK_SLACK_SECONDS = 60.0
 """An access time further in the future than this was set by a clock that jumped."""
+LISTED_SECONDS = 10.0
+"""How often consoles in the background are looked at; those in front and pseudo-terminals are at every look."""
 
 _CONSOLE = re.compile(r"tty\d+")
 # On text in lower case: ignoring the case instead takes ten times as long, every second.
@@ -23,69 +30,112 @@ _INPUT_INTERRUPT = re.compile(r"i8042|keyboard|kbd|mouse|touch|gpio-keys|power.?
 
 
 @dataclass(frozen=True)
-class InputActivity:
-    """What is known of the input interrupts: their count, and the monotonic times that tell its age."""
+class Session:
+    """A graphical session, as its desktop told logind."""
 
-    count: int
-    first_seen: float
-    moved_at: float | None = None
-    """`None` until the count was seen to move."""
+    name: str
+    idle_since: float | None
+    """Monotonic seconds; `None` while somebody uses it."""
 
 
-def read(root: Path, now: Instant, previous: InputActivity | None) -> tuple[Reading[float], InputActivity | None]:
-    """Return the idle time, and what the next call must be given to notice that an interrupt count moved."""
-    problems: list[str] = []
-    newest = _newest_terminal(root, now, problems)
-    activity = _input_activity(root, now, previous)
-    found = [newest] if newest is not None else []
-    if activity is not None and activity.moved_at is not None:
-        found.append((max(0.0, now.monotonic - activity.moved_at), "input interrupts"))
-    elif activity is not None and not found:
-        # Nobody knows what was before the first look: idle time starts with it.
-        found.append((max(0.0, now.monotonic - activity.first_seen), "input interrupts, since the daemon looks"))
+@dataclass(frozen=True)
+class Used:
+    """When something was last used, in monotonic seconds, and what it was."""
+
+    at: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the last look saw, so that the next one notices what moved."""
+
+    listed_at: float
+    """Monotonic, when all terminals were looked at."""
+    terminals: dict[str, float]
+    """Their access times, by the wall clock."""
+    terminal: Used | None = None
+    """The newest use of any terminal."""
+    interrupts: int | None = None
+    """How many there were of input devices; `None` without such a line."""
+    input: Used | None = None
+    """The newest of them; while none was seen, the first look."""
+    has_input_moved: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def read(
+    root: Path, now: Instant, previous: Activity | None, sessions: Sequence[Session] = ()
+) -> tuple[Reading[float], Activity]:
+    """Return the idle time, and what the next call must be given."""
+    activity = _input(root, now, _terminals(root, now, previous), previous)
+    found = [Used(now.monotonic if each.idle_since is None else each.idle_since, each.name) for each in sessions]
+    if activity.terminal is not None:
+        found.append(activity.terminal)
+    # Nobody knows what was before the first look: without anything else idle time starts with it.
+    if activity.input is not None and (activity.has_input_moved or not found):
+        found.append(activity.input)
     if not found:
-        return Reading(None, "headless: no terminal and no input device", tuple(problems)), activity
-    seconds, detail = min(found)
-    return Reading(seconds, detail, tuple(problems)), activity
+        return Reading(None, "headless: no session, terminal or input device", activity.problems), activity
+    newest = max(found, key=lambda used: used.at)
+    return Reading(max(0.0, now.monotonic - newest.at), newest.what, activity.problems), activity
 
 
-def _newest_terminal(root: Path, now: Instant, problems: list[str]) -> tuple[float, str] | None:
-    newest: tuple[float, str] | None = None
-    for name in _terminals(root):
+def _terminals(root: Path, now: Instant, previous: Activity | None) -> Activity:
+    """Look at the access times: at those of all terminals now and then, of those that people type on always."""
+    in_front = _in_front(root)
+    is_full = previous is None or not in_front or now.monotonic - previous.listed_at >= LISTED_SECONDS
+    times = {} if previous is None or is_full else dict(previous.terminals)
+    consoles = [name for name in list_folder(root / "dev") if _CONSOLE.fullmatch(name)] if is_full else []
+    pseudo = [f"pts/{name}" for name in list_folder(root / "dev/pts") if name.isdigit()]
+    for name in {*consoles, *pseudo, *in_front}:
         try:
-            accessed = os.stat(f"{root}/dev/{name}").st_atime  # noqa: PTH116 (a board has dozens of them)
+            times[name] = os.stat(f"{root}/dev/{name}").st_atime  # noqa: PTH116 (a board has dozens of them)
         except OSError:
-            continue  # the session ended between listing and looking, or the console has no device
-        if accessed > now.wall + CLOCK_SLACK_SECONDS:
-            problems.append(f"/dev/{name} was used in the future; did the clock jump?")
-            continue
-        seconds = max(0.0, now.wall - accessed)
-        if newest is None or seconds < newest[0]:
-            newest = seconds, f"/dev/{name}"
-    return newest
+            times.pop(name, None)  # the session ended between listing and looking, or the console has no device
+    if previous is None:
+        return _first_look(now, times)
+    moved = [name for name, at in times.items() if at != previous.terminals.get(name)]
+    used = Used(now.monotonic, f"/dev/{max(moved, key=times.__getitem__)}") if moved else previous.terminal
+    listed_at = now.monotonic if is_full else previous.listed_at
+    return Activity(listed_at, times, used if times else None, problems=() if moved else previous.problems)
 
 
-def _terminals(root: Path) -> list[str]:
-    """Return the names under `/dev` of what people type on."""
-    found = [name for name in list_folder(root / "dev") if _CONSOLE.fullmatch(name)]
-    found += [f"pts/{name}" for name in list_folder(root / "dev/pts") if name.isdigit()]
-    for console in (read_text(root / "sys/class/tty/console/active") or "").split():
-        name = Path(console).name
-        if name not in found:
-            found.append(name)
-    return found
+def _first_look(now: Instant, times: dict[str, float]) -> Activity:
+    """Reckon with the wall clock, since nothing else tells of the time before."""
+    latest = now.wall + CLOCK_SLACK_SECONDS
+    problems = [f"/dev/{name} was used in the future; did the clock jump?" for name, at in times.items() if at > latest]
+    past = [(at, name) for name, at in times.items() if at <= latest]
+    if not past:
+        return Activity(now.monotonic, times, problems=tuple(problems))
+    at, name = max(past)
+    return Activity(
+        now.monotonic, times, Used(now.monotonic - max(0.0, now.wall - at), f"/dev/{name}"), problems=tuple(problems)
+    )
 
 
-def _input_activity(root: Path, now: Instant, previous: InputActivity | None) -> InputActivity | None:
+def _in_front(root: Path) -> list[str]:
+    """Return the consoles that show on a screen or a serial line: nobody types on another."""
+    files = ("sys/class/tty/console/active", "sys/class/tty/tty0/active")
+    return [Path(console).name for file in files for console in (read_text(root / file) or "").split()]
+
+
+def _input(root: Path, now: Instant, activity: Activity, previous: Activity | None) -> Activity:
     """Fold the interrupt counts."""
     count = _input_interrupts(read_text(root / "proc/interrupts") or "")
     if count is None:
-        return None
-    if previous is None:
-        return InputActivity(count=count, first_seen=now.monotonic)
-    if previous.count == count:
-        return previous
-    return InputActivity(count=count, first_seen=previous.first_seen, moved_at=now.monotonic)
+        return activity
+    has_moved = previous is not None and previous.interrupts not in (None, count)
+    if previous is None or previous.input is None or has_moved:
+        used = Used(now.monotonic, "input interrupts" if has_moved else "input interrupts, since the daemon looks")
+    else:
+        used = previous.input
+    return replace(
+        activity,
+        interrupts=count,
+        input=used,
+        has_input_moved=has_moved or (previous is not None and previous.has_input_moved),
+    )
 
 
 def _input_interrupts(text: str) -> int | None:

@@ -44,8 +44,10 @@ Every thermal zone is held to its own limit: `stop_celsius`, or its lowest passi
 `trip_margin_celsius`, whichever is lower; the start level comes down with it. Trip points below 40 °C, which no board
 could keep to, are left out.
 
-Somebody uses the board when a terminal was typed on or the interrupt count of a keyboard, mouse, touch panel or button
-moved. A board that has neither is headless and counts as idle; set `required = false` to train while it is used.
+Somebody uses the board when a graphical session says so to logind, a terminal was typed on, or the interrupt count of a
+keyboard, mouse, touch panel or button moved. A session whose desktop never told logind that it was idle is not asked:
+its keys must show as interrupts. A board with none of the three is headless and counts as idle; set `required = false`
+to train while it is used.
 
 What other programs use of the processors is a mean over about five seconds; the daemon's own tree is left out of it, so
 training never stops for its own sake. Pressure is the kernel's (`/proc/pressure`): the share of the last ten seconds in
@@ -60,6 +62,11 @@ an interruption of another kind begins a new run. The duty cycle is a bucket of 
 
 Programs that want the board for themselves are named as `ps -o comm` shows them. The service does not see the programs
 of others unless a drop-in says `ProtectProc=default`.
+
+The board is looked at every `daemon.poll_seconds`, and four times a second while training runs. Where there are such
+sources, events ask for a look at once: uevents of power supplies and thermal zones, triggers of the kernel's pressure
+information (more than the stop level in two seconds), and the signals of logind and UPower on the system bus. A source
+that is missing is said once in the log, and by `mmd doctor`.
 
 All files are read under `daemon.sys_root`, which is `/`.
 

@@ -10,6 +10,8 @@ from types import FrameType
 from typing import Any
 
 from mmd.conditions import Conditions, Instant, sense
+from mmd.conditions.events import Events
+from mmd.conditions.events.listen import openers
 from mmd.conditions.reading import system_clock
 from mmd.conditions.sense import Seen
 from mmd.conditions.usage import Usage
@@ -38,6 +40,8 @@ from mmd.supervisor.trainer_process import TrainerProcess
 
 RUNNING_POLL_SECONDS = 0.25
 """While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
+EVENT_REST_SECONDS = 0.1
+"""Between two looks that events ask for."""
 _WATCHDOG_SHARE = 1 / 3
 _MOST_CHANGES_PER_LOOK = 4
 """A change of state may change the reasons, and these the state: a round that ends leads to idle, or to waiting."""
@@ -72,6 +76,7 @@ class Daemon:
         self._command = command
         self._retry_seconds = retry_seconds
         self._selector = selectors.DefaultSelector()
+        self._events = Events(self._selector, self._look_for_event)
         self._stock = Stock(state_dir)
         self.mode = Mode.AUTO
         self._forced_after: float | None = None
@@ -86,7 +91,7 @@ class Daemon:
         self._listened: TrainerProcess | None = None
         self._is_stopping = False
         self._is_reload_due = False
-        self._next_look = 0.0
+        self._looked_at = self._next_look = 0.0
 
     def run(self) -> None:
         """Hold the state folder until told to stop. Raises `UsageError` when another process holds it."""
@@ -110,6 +115,7 @@ class Daemon:
                 retry_seconds=self._retry_seconds,
                 group=take_over(),
             )
+            self._events.listen(openers(Path(self.config.daemon.sys_root), self.config.conditions))
             control = ControlServer(self.state_dir.control_socket, self._selector, Requests(self).answer)
             try:
                 self.look()
@@ -145,6 +151,8 @@ class Daemon:
             before=self._seen,
             own_processes=self._own_processes(),
             usage=self._usage(now),
+            sessions=self._events.sessions,
+            alarms=self._events.take_alarms(),
         )
         if self._trace is not None:
             self._trace.note(conditions)
@@ -159,7 +167,7 @@ class Daemon:
         self._follow_inbox()
         self._note(conditions, now)
         self._notifier.alive()
-        self._next_look = now.monotonic + self._poll_seconds()
+        self._looked_at, self._next_look = now.monotonic, now.monotonic + self._poll_seconds()
         return conditions
 
     def _usage(self, now: Instant) -> Usage:
@@ -207,6 +215,10 @@ class Daemon:
         if self._notifier.watchdog_seconds is not None:
             seconds = min(seconds, self._notifier.watchdog_seconds * _WATCHDOG_SHARE)
         return seconds
+
+    def _look_for_event(self) -> None:
+        """Look at once, but for events that come in a storm."""
+        self._next_look = min(self._next_look, self._looked_at + EVENT_REST_SECONDS)
 
     def _look_soon(self) -> None:
         self._next_look = 0.0
@@ -341,12 +353,14 @@ class Daemon:
             self._recorder.event("config_refused", str(error), self._clock())
             return
         log.info("configuration reloaded")
+        self._events.listen(openers(Path(self.config.daemon.sys_root), self.config.conditions))
         self._look_soon()
 
     def _leave(self, wake: tuple[int, int]) -> None:
         """Let the trainer write its checkpoint, then put everything down."""
         self._close_inbox()
         self._forget_trainer()
+        self._events.close()
         self.runner.stop(self._clock)
         self._recorder.stop(self._clock())
         if self._trace is not None:

@@ -54,3 +54,11 @@ def test_where_the_machine_tells_none_the_own_control_group_does(bare: Board) ->
     reading = memory_pressure.read(bare.root)
     assert (reading.value, reading.detail) == (33.0, "tasks of the daemon's control group that waited for memory")
     assert memory_pressure.read(bare.pressure("memory", "5.00").root).value == 5.0
+
+
+@pytest.mark.parametrize("resource", READ)
+def test_an_alarm_of_the_kernel_counts_where_the_average_lags_behind(bare: Board, resource: str) -> None:
+    read = {"cpu": cpu_pressure.read, "memory": memory_pressure.read, "io": io_pressure.read}[resource]
+    assert read(bare.pressure(resource, "3.00").root, 20.5).value == 20.5
+    assert read(bare.pressure(resource, "30.00").root, 20.5).value == 30.0
+    assert read(bare.remove(f"proc/pressure/{resource}").root, 20.5).value is None

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.board import Board
 
 from mmd.conditions import Instant, user_idle
-from mmd.conditions.user_idle import InputActivity
+from mmd.conditions.user_idle import LISTED_SECONDS, Session
 
 
 @pytest.fixture
@@ -20,10 +20,9 @@ def at(monotonic: float = 1000.0) -> Instant:
 
 
 def test_a_board_without_terminals_and_input_devices_is_headless(bare: Board) -> None:
-    reading, activity = user_idle.read(bare.root, at(), None)
+    reading, _ = user_idle.read(bare.root, at(), None)
     assert reading.value is None
-    assert activity is None
-    assert reading.detail == "headless: no terminal and no input device"
+    assert reading.detail == "headless: no session, terminal or input device"
 
 
 @pytest.mark.parametrize("name", ["tty1", "pts/3"])
@@ -87,4 +86,51 @@ def test_without_terminals_idle_time_starts_with_the_first_look(bare: Board) -> 
 def test_garbage_in_interrupts_is_survived(bare: Board) -> None:
     bare.write("proc/interrupts", "no colon i8042\n 1: many IO-APIC i8042\n:::\n")
     _, activity = user_idle.read(bare.root, at(5), None)
-    assert activity == InputActivity(count=0, first_seen=5)
+    assert activity.interrupts == 0
+
+
+def test_a_terminal_that_is_typed_on_is_seen_whatever_the_wall_clock_does(bare: Board) -> None:
+    bare.terminal("pts/0", idle_seconds=5000)
+    _, activity = user_idle.read(bare.root, at(100), None)
+    for jump, monotonic in ((-86_400.0, 101.0), (86_400.0, 102.0)):
+        now = Instant(wall=time.time() + jump, monotonic=monotonic)
+        reading, activity = user_idle.read(bare.root, now, activity)
+        assert reading.value == pytest.approx(4900 + monotonic, abs=2), "a jump alone is no activity, and no rest"
+    bare.terminal("pts/0", idle_seconds=4000)
+    reading, activity = user_idle.read(bare.root, at(103), activity)
+    assert reading.value == 0.0, "the access time moved, so somebody typed"
+    assert user_idle.read(bare.root, at(163), activity)[0].value == 60.0
+
+
+def test_a_new_terminal_is_somebody(bare: Board) -> None:
+    bare.terminal("pts/0", idle_seconds=5000)
+    _, activity = user_idle.read(bare.root, at(100), None)
+    reading, _ = user_idle.read(bare.terminal("pts/1", idle_seconds=1).root, at(101), activity)
+    assert (reading.value, reading.detail) == (0.0, "/dev/pts/1")
+
+
+def test_consoles_in_the_background_are_looked_at_now_and_then_only(bare: Board) -> None:
+    bare.write("sys/class/tty/tty0/active", "tty1")
+    bare.terminal("tty1", idle_seconds=5000).terminal("tty7", idle_seconds=5000)
+    _, activity = user_idle.read(bare.root, at(100), None)
+    bare.terminal("tty7", idle_seconds=1)
+    reading, activity = user_idle.read(bare.root, at(101), activity)
+    assert reading.value != 0.0
+    reading, activity = user_idle.read(bare.root, at(100 + LISTED_SECONDS), activity)
+    assert reading.value == 0.0
+    bare.terminal("tty1", idle_seconds=1)
+    assert user_idle.read(bare.root, at(130), activity)[0].detail == "/dev/tty1"
+
+
+def test_a_session_whose_user_went_away_is_idle_since_then(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=5000)
+    away = Session("the wayland session of ada", idle_since=400.0)
+    reading, _ = user_idle.read(bare.root, at(1000), None, [away])
+    assert (reading.value, reading.detail) == (600.0, "the wayland session of ada")
+
+
+def test_a_session_in_use_is_activity_whatever_the_terminals_say(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=5000).interrupts({"i8042": 10})
+    in_use, away = Session("the x11 session of ada", idle_since=None), Session("the other", idle_since=1.0)
+    reading, _ = user_idle.read(bare.root, at(1000), None, [away, in_use])
+    assert (reading.value, reading.detail) == (0.0, "the x11 session of ada")

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmd.conditions.events import Unavailable
+from mmd.conditions.events.listen import openers
 from mmd.conditions.external_power import list_supplies
 from mmd.policy.levels import standing
 from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
@@ -48,6 +50,18 @@ def sensors(patient: Patient) -> Iterator[Finding]:
             f"{said}; it is ignored.",
             "Check the driver of that sensor; docs/conditions.md says what counts without it.",
         )
+
+
+def events(patient: Patient) -> Iterator[Finding]:
+    for name, opener in openers(Path(patient.config.daemon.sys_root), patient.config.conditions).items():
+        try:
+            opener().close()
+        except Unavailable as reason:
+            yield note(
+                "no_event_source",
+                f"No {name}: {reason}.",
+                "Nothing: the daemon looks at the board on its own, and sees a change that much later.",
+            )
 
 
 def disk(patient: Patient) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ CHECKS: dict[str, Check] = {
     "battery": board.battery,
     "idle": board.idle,
     "sensors": board.sensors,
+    "events": board.events,
     "memory": board.memory,
     "disk": board.disk,
     "clock": board.clock,
