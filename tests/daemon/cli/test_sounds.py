@@ -18,16 +18,16 @@ from tests.sounds import (
     write_wav,
 )
 from tests.support import call_mmd
+from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd import Predictor
 from mmd.artifact.load import open_set
 from mmd.artifact.preprocess import Preprocessing
 from mmd.errors import InputRefused
 from mmd.samples.store import SampleStore
-from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.verify import verify
 
-pytestmark = pytest.mark.skipif(not training_build_is_installed(), reason="a set is built here: onnxruntime-training")
+pytestmark = NEEDS_TRAINING_BUILD
 
 
 @pytest.fixture(scope="module")

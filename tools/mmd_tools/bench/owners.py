@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from mmd_tools.bench.owners_report import OwnersResults
     from mmd_tools.bench.owners_run import Record
 
+    Person = tuple[Owner, ArtifactSet]
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 QUICK_OWNERS, QUICK_SIZES = 3, (10, 50)
+_NAMES = {"digits": "owners", "speech": "speakers"}
 
 
 @click.command("owners")
-@click.option("--data", type=FOLDER, help="The files of `mmd-tools prepare digits`. Without it: the one shipped owner.")
-@click.option("--set", "set_folder", type=FOLDER, help="The artifact set. [default: the shipped one]")
+@click.option("--kind", type=click.Choice(["digits", "speech"]), default="digits", show_default=True)
+@click.option("--data", type=FOLDER, help="The public files of the kind. Digits without it: the one shipped owner.")
+@click.option("--set", "set_folder", type=FOLDER, help="Digits: the artifact set. [default: the shipped one]")
+@click.option("--recipe", "recipe_file", type=FILE, help="Speech: the recipe. [default: artifacts/speech/recipe.toml]")
+@click.option("--sets", type=FOLDER, help="Speech: where a set a speaker lies, or is made (minutes each).")
 @click.option("--owners", "count", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Give it again.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
@@ -28,8 +35,11 @@ QUICK_OWNERS, QUICK_SIZES = 3, (10, 50)
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
 @click.option("--plot/--no-plot", "with_plot", default=True, help="The picture needs matplotlib.")
 def owners_command(
+    kind: str,
     data: Path | None,
     set_folder: Path | None,
+    recipe_file: Path | None,
+    sets: Path | None,
     count: int,
     seeds: tuple[int, ...],
     out: Path,
@@ -38,42 +48,65 @@ def owners_command(
     redraw: bool,
     with_plot: bool,
 ) -> None:
-    """Let the product learn from each of many owners, and score it on digits that it never saw.
+    """Let the product learn from each of many owners, and score it on samples that it never saw.
 
-    Writes OUT/owners.json with every raw value, owners.md with the tables, owners.png; with --search and --quick under
-    names of their own.
+    Digits: writers, all with one set. Speech: each speaker with a set that was made of the others' recordings.
+
+    Writes OUT/owners.json (speakers.json) with every raw value, the tables as .md, a picture as .png; with --search
+    and --quick under names of their own.
     """
-    from mmd.artifact.load import open_set
-    from mmd.artifact.shipped import shipped_set
-    from mmd_tools.bench.owners_data import SIZES
     from mmd_tools.bench.owners_report import OwnersResults, write_results
     from mmd_tools.bench.tables import read_raw, write_raw
 
-    name = "owners" + ("-search" if search else "") + ("-quick" if quick else "")
+    name = _NAMES[kind] + ("-search" if search else "") + ("-quick" if quick else "")
     if redraw:
         write_results(read_raw(out / f"{name}.json", OwnersResults), out, with_plot=with_plot)
         return
-    artifact_set = open_set(set_folder or shipped_set())
-    people = _people(data, QUICK_OWNERS if quick else count, "development" if search else "report")
-    seeds, sizes = (seeds[:1], QUICK_SIZES) if quick else (seeds, SIZES[-2:] if search else SIZES)
-    for results in _run(name, artifact_set, people, seeds, sizes):
+    if kind == "speech":
+        people = _speakers(data, recipe_file, sets)
+    else:
+        people = _writers(data, set_folder, QUICK_OWNERS if quick else count, "development" if search else "report")
+    sizes = _sizes(kind, search=search, quick=quick)
+    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes):
         # After every owner: whoever stops a long run keeps what is done, and --redraw shows it.
         write_raw(out / f"{name}.json", results, lines_of="records")
     write_results(results, out, with_plot=with_plot)
     click.echo((out / f"{name}.md").read_text(encoding="utf-8"))
 
 
-def _people(data: Path | None, count: int, group: "Group") -> "list[Owner]":
-    from mmd.artifact.shipped import shipped_owner
+def _sizes(kind: str, *, search: bool, quick: bool) -> tuple[int, ...]:
+    from mmd_tools.bench import owners_data, speakers
+
+    if quick:
+        return QUICK_SIZES
+    sizes = speakers.SIZES if kind == "speech" else owners_data.SIZES
+    return sizes[-2:] if search else sizes
+
+
+def _writers(data: Path | None, set_folder: Path | None, count: int, group: "Group") -> "list[Person]":
+    from mmd.artifact.load import open_set
+    from mmd.artifact.shipped import shipped_owner, shipped_set
     from mmd_tools.bench.owners_data import choose_owners, read_owners, read_pictures
 
+    artifact_set = open_set(set_folder or shipped_set())
     if data is None:
-        return [read_pictures(shipped_owner(), "the shipped owner")]
-    return choose_owners(read_owners(data), count, group)
+        return [(read_pictures(shipped_owner(), "the shipped owner"), artifact_set)]
+    return [(owner, artifact_set) for owner in choose_owners(read_owners(data), count, group)]
+
+
+def _speakers(data: Path | None, recipe_file: Path | None, sets: Path | None) -> "list[Person]":
+    from mmd.errors import UsageError
+    from mmd_tools.bench.speakers import read_speakers
+    from mmd_tools.recipe import load_recipe
+
+    if data is None or sets is None:
+        raise UsageError("--kind speech needs --data with the recordings and --sets for what is made of them.")
+    recipe = load_recipe(recipe_file or Path("artifacts/speech/recipe.toml"))
+    return list(read_speakers(data, recipe, sets, lambda stage: click.echo(stage, err=True)))
 
 
 def _run(
-    name: str, artifact_set: "ArtifactSet", people: "list[Owner]", seeds: tuple[int, ...], sizes: tuple[int, ...]
+    name: str, kind: str, people: "list[Person]", seeds: tuple[int, ...], sizes: tuple[int, ...]
 ) -> "Iterator[OwnersResults]":
     """Yield the results so far after every owner."""
     from rich.console import Console
@@ -85,16 +118,24 @@ def _run(
     from mmd_tools.bench.tables import conditions
 
     is_search = "search" in name
-    bench = OwnersBench(artifact_set, lessons=SEARCH if is_search else LESSONS, tuning=MemoryTuning())
     console = Console(stderr=True)
     given = "".join(f" --seed {seed}" for seed in seeds) + (" --search" if is_search else "")
-    command = f"mmd-tools bench owners --data DATA --owners {len(people)}{given}"
-    where = conditions(command, artifact_set.manifest.name, artifact_set.sha256)
+    chosen = f"--owners {len(people)}" if kind == "digits" else "--kind speech --sets SETS"
+    names, hashes = (dict.fromkeys(values) for values in zip(*map(_named, people), strict=True))
+    where = conditions(f"mmd-tools bench owners --data DATA {chosen}{given}", ", ".join(names), " ".join(hashes))
+    benches: dict[str, OwnersBench] = {}
     # Seed by seed, so that the first of them is done for everybody soon.
-    jobs = [(seed, owner) for seed in seeds for owner in people]
+    jobs = [(seed, *person) for seed in seeds for person in people]
     records: list[Record] = []
-    for seed, owner in track(jobs, description="", console=console, disable=not console.is_terminal):
-        records.extend(bench.records(owner, seed, sizes))
-        yield OwnersResults(
-            bench=name, group="development" if is_search else "report", conditions=where, records=records
-        )
+    for seed, owner, artifact_set in track(jobs, description="", console=console, disable=not console.is_terminal):
+        if artifact_set.sha256 not in benches:
+            lessons = SEARCH if is_search else LESSONS
+            benches[artifact_set.sha256] = OwnersBench(artifact_set, lessons=lessons, tuning=MemoryTuning())
+        records.extend(benches[artifact_set.sha256].records(owner, seed, sizes))
+        group = "development" if is_search else "report"
+        yield OwnersResults(bench=name, kind=kind, group=group, conditions=where, records=records)
+
+
+def _named(person: "Person") -> tuple[str, str]:
+    artifact_set = person[1]
+    return artifact_set.manifest.name, artifact_set.sha256[:12]

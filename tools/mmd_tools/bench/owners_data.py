@@ -3,6 +3,7 @@
 An owner is a student writer of MNIST's training digits, from whom neither Mentor nor shipped Mentee has seen anything.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ class Owner:
 
     name: str
     samples: Part
+    by_takes: bool = False
+    """Whether every class is given once before any is given again."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def choose_owners(owners: Sequence[Owner], count: int, group: Group) -> list[Own
 def split_owner(owner: Owner, seed: int, *, largest: int) -> OwnerSplit:
     """Draw `largest` samples to give away; all the others are for the test."""
     order: NDArray[np.int64] = np.random.default_rng([seed, _OF_SAMPLES]).permutation(len(owner.samples.labels))
+    if owner.by_takes:
+        order = _take_by_take(order, owner.samples.labels)
     if len(order) <= largest:
         raise UsageError(f"{owner.name} has {len(order)} samples; more than {largest} are needed.")
 
@@ -89,3 +94,13 @@ def split_owner(owner: Owner, seed: int, *, largest: int) -> OwnerSplit:
         return Part(owner.samples.inputs[places], owner.samples.labels[places])
 
     return OwnerSplit(taken(order[:largest]), taken(order[largest:]))
+
+
+def _take_by_take(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return `order` with the first of every class first, then the second of every class, and so on."""
+    seen: Counter[int] = Counter()
+    takes = []
+    for label in labels[order].tolist():
+        takes.append(seen[label])
+        seen[label] += 1
+    return order[np.argsort(takes, kind="stable")]

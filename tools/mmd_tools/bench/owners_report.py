@@ -40,12 +40,14 @@ DRAWN = (
     "unlabelled only + replay",
     MENTOR,
 )
+MOST_COLUMNS = 8
 
 
 class OwnersResults(msgspec.Struct, frozen=True, kw_only=True):
     """Everything in `owners.json`."""
 
     bench: str
+    kind: str = "digits"
     group: str
     conditions: Conditions
     columns: tuple[str, ...] = Record.__struct_fields__
@@ -58,7 +60,7 @@ def write_results(results: OwnersResults, folder: Path, *, with_plot: bool = Tru
     write_raw(folder / f"{results.bench}.json", results, lines_of="records")
     write_text(folder / f"{results.bench}.md", markdown(results, summaries))
     if with_plot:
-        draw_owners(folder / f"{results.bench}.png", summaries)
+        draw_owners(folder / f"{results.bench}.png", results, summaries)
 
 
 def markdown(results: OwnersResults, summaries: Sequence[RowSummary]) -> str:
@@ -69,19 +71,28 @@ def markdown(results: OwnersResults, summaries: Sequence[RowSummary]) -> str:
         f"# What {first.owners} owners gain\n",
         _explanation(results, first),
         *(_section(size, summaries) for size in dict.fromkeys(one.size for one in summaries)),
+        _one_by_one(results),
         _head_to_head(results),
         f"`{where.command}` on {where.cores} cores of {where.machine}; set {where.artifact_set} "
-        f"`{where.artifact_sha256[:12]}`; {versions}. Raw values: [{results.bench}.json]({results.bench}.json).\n",
+        f"`{_short(where.artifact_sha256)}`; {versions}. Raw values: [{results.bench}.json]({results.bench}.json).\n",
     ]
     return "\n".join(parts)
 
 
 def _explanation(results: OwnersResults, first: RowSummary) -> str:
+    if results.kind == "speech":
+        who = (
+            f"{first.owners} speakers, {first.seeds} seed(s) each, with sets that never heard them: Mentor, Mentee and "
+            "anchor set are made of the other speakers' recordings alone. A speaker's recordings"
+        )
+    else:
+        who = f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits"
+    people = "speakers" if results.kind == "speech" else "writers"
     return (
-        f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits are drawn "
+        f"{who} are drawn "
         "apart into own samples, which are ingested, and a test part, which the product never sees. A quarter of the "
         "own samples is held out by the store for the gate, so each row trains on the other three quarters of n, "
-        "the same ones for every row. *Worst quartile*: the writers whom the shipped Mentee reads worst, chosen on "
+        f"the same ones for every row. *Worst quartile*: the {people} whom the shipped Mentee reads worst, chosen on "
         "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
@@ -95,6 +106,30 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
 def _section(size: int, summaries: Sequence[RowSummary]) -> str:
     chosen = [one for one in summaries if one.size == size]
     return f"## {size} own samples\n\n{markdown_table(HEADER, [_line(one) for one in chosen])}"
+
+
+def _short(sha256: str) -> str:
+    return " ".join(each[:12] for each in sha256.split())
+
+
+def _one_by_one(results: OwnersResults) -> str:
+    """Return each owner's errors at the largest size; empty where there are too many owners for a table."""
+    names = list(dict.fromkeys(one.owner for one in results.records))
+    if not 1 < len(names) <= MOST_COLUMNS:
+        return ""
+    size = max(one.size for one in results.records)
+    errors: dict[tuple[str, str], list[float]] = {}
+    for one in results.records:
+        if one.size == size:
+            errors.setdefault((one.row, one.owner), []).append(100 * (1 - one.right / one.total))
+    rows = []
+    for row in dict.fromkeys(row for row, _ in errors):
+        means = [sum(errors[row, name]) / len(errors[row, name]) for name in names]
+        shipped = [sum(errors[SHIPPED, name]) / len(errors[SHIPPED, name]) for name in names]
+        left = f"{100 * sum(means) / max(sum(shipped), 1e-9):.0f}"
+        rows.append((row, *(f"{mean:.1f}" for mean in means), f"{sum(means) / len(means):.1f}", left))
+    table = markdown_table(("error %", *names, "mean", "% of shipped's"), rows)
+    return f"## Owner by owner, {size} own samples\n\n{table}"
 
 
 def _head_to_head(results: OwnersResults) -> str:
@@ -133,7 +168,7 @@ def _interval(mean: Mean, *, signed: bool = False) -> str:
     return f"{mean.value:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
 
 
-def draw_owners(path: Path, summaries: Sequence[RowSummary]) -> None:
+def draw_owners(path: Path, results: OwnersResults, summaries: Sequence[RowSummary]) -> None:
     sizes = list(dict.fromkeys(one.size for one in summaries))
     found = {(one.row, one.size): one for one in summaries}
     rows = [row for row in DRAWN if (row, sizes[0]) in found]
@@ -146,9 +181,10 @@ def draw_owners(path: Path, summaries: Sequence[RowSummary]) -> None:
         values = [float(getattr(found[row, size], name)) for size in sizes]
         return Line(row, values, values, values)
 
+    who = "speakers" if results.kind == "speech" else "student writers"
     panels = [
         Panel("All owners, 95 % interval", "gain over the shipped, points", [line(row) for row in rows], zero=True),
         Panel("The quarter hardest to read", "gain, points", [plain(row, "quartile_gain") for row in rows], zero=True),
         Panel("Who got worse", f"owners of {summaries[0].owners}", [plain(row, "worse_owners") for row in rows]),
     ]
-    draw(path, panels, sizes=sizes, x_label="own samples", title=f"{summaries[0].owners} student writers")
+    draw(path, panels, sizes=sizes, x_label="own samples", title=f"{summaries[0].owners} {who}")

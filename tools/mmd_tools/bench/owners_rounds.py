@@ -5,7 +5,7 @@ Nothing here decides anything: a `Lesson` is configuration, and everything after
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import msgspec
 from mmd.artifact.card import MODEL_NAME, Verdict
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.manifest import Schedule
+from mmd.artifact.preprocess import Preprocessing
 from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
@@ -83,7 +84,8 @@ class _Silent(Voice):
 def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, config: Config) -> Iterator[StateDir]:
     """Give the state folder of an owner who has ingested `own`, as `mmd init` and `mmd ingest` leave it."""
     manifest = artifact_set.manifest
-    form = SampleForm(kind=manifest.input.kind, shape=manifest.input.shape, classes=manifest.classes)
+    spec = manifest.input
+    form = SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=manifest.classes, rate_hz=spec.rate_hz)
     with tempfile.TemporaryDirectory(prefix="mmd-owner-") as folder:
         state = StateDir(Path(folder))
         state.artifact_set.symlink_to(artifact_set.folder.absolute(), target_is_directory=True)
@@ -110,7 +112,7 @@ def teach(
         models = ModelStore(state)
         shipped = models.current().model
         with SampleStore(state.samples_db) as store:
-            trained_on, held_out = Part(*store.load(store.training_ids())), len(store.holdout_ids())
+            trained_on, held_out = _preprocessed(artifact_set, store, store.training_ids()), len(store.holdout_ids())
             begun = time.process_time()
             try:
                 plan = begin_round(state, config, store)
@@ -124,9 +126,14 @@ def teach(
             verdict = read_verdict(folder)
             finish_round(state, plan.number, store)
             spent = time.process_time() - begun
-            holdout = Part(*store.load(store.holdout_ids(labelled=True)))
+            holdout = _preprocessed(artifact_set, store, store.holdout_ids(labelled=True))
         others = _other_verdicts(artifact_set, holdout, shipped, candidate, other_gates or {})
         return Taught(candidate, models.current().model, trained_on, held_out, verdict, others, spent)
+
+
+def _preprocessed(artifact_set: ArtifactSet, store: SampleStore, ids: Sequence[str]) -> Part:
+    inputs, labels = store.load(ids)
+    return Part(Preprocessing.of(artifact_set)(inputs), labels)
 
 
 def _other_verdicts(
@@ -136,9 +143,10 @@ def _other_verdicts(
     if not gates:
         return {}
     manifest = artifact_set.manifest
+    anchor_inputs, anchor_labels = artifact_set.gate_anchor()
     on_holdout, on_anchor = (
         compare(shipped, candidate, part.inputs, part.labels, manifest=manifest, threads=1)
-        for part in (holdout, Part(*artifact_set.gate_anchor()))
+        for part in (holdout, Part(Preprocessing.of(artifact_set)(anchor_inputs), anchor_labels))
     )
     return {
         name: judge(

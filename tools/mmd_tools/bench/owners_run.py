@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mmd.artifact.card import Verdict
 from mmd.artifact.load import ArtifactSet, normalise
 from mmd.artifact.manifest import Schedule
+from mmd.artifact.preprocess import Preprocessing
 from mmd.artifact.session import open_session
 from mmd.config import GateConfig, SamplesConfig, TrainingConfig
-from mmd_tools.bench.owners_data import Owner, OwnerSplit, split_owner
+from mmd_tools.bench.owners_data import Owner, split_owner
 from mmd_tools.bench.owners_memory import Floats, Memory, MemoryTuning, Reader
 from mmd_tools.bench.owners_rounds import Lesson, Taught, teach
 from mmd_tools.train_data import Part
@@ -111,7 +112,8 @@ class OwnersBench:
 
     def __init__(self, artifact_set: ArtifactSet, *, lessons: Mapping[str, Lesson], tuning: MemoryTuning) -> None:
         self._set, self._lessons, self._tuning = artifact_set, lessons, tuning
-        self._anchor = Part(*artifact_set.gate_anchor())
+        self._preprocessing = Preprocessing.of(artifact_set)
+        self._anchor = self._preprocessed(Part(*artifact_set.gate_anchor()))
         graphs = artifact_set.manifest.graphs
         self._shipped_model = artifact_set.path(graphs.inference).read_bytes()
         self._shipped = Reader(self._shipped_model, artifact_set)
@@ -120,11 +122,13 @@ class OwnersBench:
     def records(self, owner: Owner, seed: int, sizes: Sequence[int]) -> Iterator[Record]:
         """Yield the records of `owner`: every row sees the same subsets, and the same test part at every size."""
         split = split_owner(owner, seed, largest=max(sizes))
-        before = self._answers(self._shipped.probabilities, split)
-        of_own = self._shipped.probabilities(split.own.inputs).argmax(axis=1) == split.own.labels
-        mentor = self._answers(self._mentor.logits, split)
+        own, test = self._preprocessed(split.own), self._preprocessed(split.test)
+        before = self._answers(self._shipped.probabilities, test)
+        of_own = self._shipped.probabilities(own.inputs).argmax(axis=1) == own.labels
+        mentor = self._answers(self._mentor.logits, test)
         for size in sizes:
-            for row, taught, after, seconds, gate in self._rows(split, seed, size, before, mentor):
+            given = Part(split.own.inputs[:size], split.own.labels[:size])
+            for row, taught, after, seconds, gate in self._rows(given, test, seed, before, mentor):
                 yield Record(
                     owner=owner.name,
                     seed=seed,
@@ -145,16 +149,15 @@ class OwnersBench:
                 )
 
     def _rows(
-        self, split: OwnerSplit, seed: int, size: int, before: _Answers, mentor: _Answers
+        self, own: Part, test: Part, seed: int, before: _Answers, mentor: _Answers
     ) -> Iterator[tuple[str, Taught | None, _Answers, float, str]]:
-        own = Part(split.own.inputs[:size], split.own.labels[:size])
         yield SHIPPED, None, before, 0.0, ""
         yield MENTOR, None, mentor, 0.0, ""
         for row, lesson in self._lessons.items():
             gates = OTHER_GATES if row == DEFAULT else {}
             taught = teach(self._set, own, lesson, seed=seed, other_gates=gates)
             reader = Reader(taught.serving if lesson.is_gated else taught.candidate, self._set)
-            after = self._answers(reader.probabilities, split)
+            after = self._answers(reader.probabilities, test)
             yield row, taught, after, taught.cpu_seconds, _code(taught.verdict) if lesson.is_gated else ""
             if row != DEFAULT:
                 continue
@@ -165,12 +168,14 @@ class OwnersBench:
                 begun = time.process_time()
                 memory = Memory(keys, taught.trained_on, self._tuning)
                 spent = time.process_time() - begun + (taught.cpu_seconds if keys is reader else 0.0)
-                yield name, taught, self._answers(memory.probabilities, split), spent, ""
+                yield name, taught, self._answers(memory.probabilities, test), spent, ""
 
-    def _answers(self, probabilities: Callable[[NDArray[np.generic]], Floats], split: OwnerSplit) -> _Answers:
-        return _Answers(
-            *(probabilities(part.inputs).argmax(axis=1) == part.labels for part in (split.test, self._anchor))
-        )
+    def _preprocessed(self, part: Part) -> Part:
+        return Part(self._preprocessing(part.inputs), part.labels)
+
+    def _answers(self, probabilities: Callable[[NDArray[np.generic]], Floats], test: Part) -> _Answers:
+        """Ask about `test`, preprocessed, and the anchor set."""
+        return _Answers(*(probabilities(part.inputs).argmax(axis=1) == part.labels for part in (test, self._anchor)))
 
 
 def _code(verdict: Verdict | None) -> str:
