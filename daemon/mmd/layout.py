@@ -56,6 +56,11 @@ class StateDir:
         return self.root / "memory.json"
 
     @property
+    def ledger_file(self) -> Path:
+        """What training used, day by day."""
+        return self.root / "ledger.json"
+
+    @property
     def is_initialised(self) -> bool:
         return (self.artifact_set / "manifest.json").is_file()
 

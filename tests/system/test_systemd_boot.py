@@ -14,6 +14,8 @@ from tests.arm.machine import CannotRun
 from tests.support import eventually
 from tests.system.booted import INCOMING, MMD, Machine, installed
 
+from mmd.supervisor.journal import STATE_CHANGED
+
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -168,11 +170,12 @@ def ask_for_a_round(machine: Machine) -> None:
 
 def promises(machine: Machine, supervisor: str) -> None:
     """Hold that the supervisor and its trainer are in the cage that the unit describes."""
-    group = machine.unit("ControlGroup")
-    members = machine.check("cat", f"/sys/fs/cgroup{group}/cgroup.procs").split()
-    assert supervisor in members
-    assert len(members) >= 2
-    for member in members:
+    group = f"/sys/fs/cgroup{machine.unit('ControlGroup')}"
+    members = {name: machine.check("cat", f"{group}/{name}/cgroup.procs").split() for name in ("supervisor", "trainer")}
+    assert supervisor in members["supervisor"]
+    assert len(members["trainer"]) == 1
+    assert machine.check("cat", f"{group}/cgroup.procs") == ""
+    for member in [*members["supervisor"], *members["trainer"]]:
         told = machine.check("cat", f"/proc/{member}/status")
         assert [promise for promise in PROMISED if promise not in told] == []
 
@@ -185,6 +188,14 @@ def test_the_journal_has_a_line_for_each_state(service: Machine) -> None:
     assert states
     assert {entry["PRIORITY"] for entry in states} == {"6"}
     assert {entry["_SYSTEMD_UNIT"] for entry in own} == {"mmd.service"}
+    assert {entry["MESSAGE_ID"] for entry in states} == {STATE_CHANGED}
+
+
+def test_the_journal_finds_training_by_its_fields(service: Machine) -> None:
+    found = service.check("journalctl", "-o", "json", "--no-pager", "MMD_STATE=training", "MMD_ROUND=1").splitlines()
+    entries = [json.loads(line) for line in found]
+    assert entries
+    assert all(entry["MESSAGE"].startswith("state=training") for entry in entries)
 
 
 def test_a_reload_reads_the_configuration_again_and_a_wrong_one_changes_nothing(service: Machine) -> None:

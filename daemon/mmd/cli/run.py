@@ -27,7 +27,7 @@ def run(session: Session, foreground: bool, record: Path | None) -> None:
     from mmd.config import Config, load_config
     from mmd.supervisor.daemon import Daemon
 
-    _log_to_stderr()
+    _begin_log()
 
     def load() -> Config:
         return load_config(session.config_path)
@@ -35,17 +35,12 @@ def run(session: Session, foreground: bool, record: Path | None) -> None:
     Daemon(session.state, load, config_file=session.config_path, record=record).run()
 
 
-class _JournalFormatter(logging.Formatter):
-    """The journal has its own clock and name; it takes the priority from a prefix, `sd-daemon(3)`."""
+def _begin_log() -> None:
+    if "JOURNAL_STREAM" in os.environ:
+        from mmd.supervisor.journal import JournalHandler, journal_socket
 
-    def format(self, record: logging.LogRecord) -> str:
-        priority = 6 if record.levelno < logging.WARNING else 4 if record.levelno < logging.ERROR else 3
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
-
-
-def _log_to_stderr() -> None:
+        logging.basicConfig(handlers=[JournalHandler(journal_socket())], level=logging.INFO, format="%(message)s")
+        return
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s mmd: %(message)s", datefmt="%H:%M:%S"
     )
-    if "JOURNAL_STREAM" in os.environ:
-        logging.getLogger().handlers[0].setFormatter(_JournalFormatter("%(message)s"))

@@ -61,6 +61,11 @@ def _labelled(name: str, words: str, *, width: int | None) -> list[str]:
 def _facts(status: Json) -> Iterator[tuple[str, str]]:
     if status["round"] is not None:
         yield "round", round_words(status["round"])
+    usage = status["usage"]
+    if usage["minutes_today"]:
+        spent = status["round"]
+        this = "" if spent is None else f"; this round {usage_words(spent['minutes'], spent['watt_hours'])}"
+        yield "trained", f"{usage_words(usage['minutes_today'], usage['watt_hours_today'])} today{this}"
     samples = status["samples"]
     yield (
         "samples",
@@ -80,6 +85,10 @@ def _facts(status: Json) -> Iterator[tuple[str, str]]:
 def round_words(progress: Json) -> str:
     loss = "" if progress["loss"] is None else f", loss {progress['loss']:.4f}"
     return f"{progress['number']}: step {progress['step']} of {progress['steps']}{loss}"
+
+
+def usage_words(minutes: float, watt_hours: float | None) -> str:
+    return f"{minutes:.1f} min" + ("" if watt_hours is None else f" and {watt_hours:.3g} Wh")
 
 
 def model_words(status: Json) -> str:

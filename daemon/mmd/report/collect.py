@@ -12,6 +12,7 @@ from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, ReportData, Round, Span
 from mmd.samples.store import SampleStore
 from mmd.supervisor.history import History, open_history
+from mmd.supervisor.ledger import Cost, round_cost
 from mmd.training.losses import LossLine, read_losses
 from mmd.training.plan import round_folder, round_numbers
 
@@ -80,10 +81,18 @@ def _round(state: StateDir, number: int) -> Round:
     return Round(
         number=number,
         outcome=f"{outcome.outcome.capitalize()}. {outcome.reason}" if outcome else "Still open.",
+        cost=_cost_words(round_cost(state, number)),
         curves=_curves(folder),
         confusion_before=verdict.confusion_before if verdict else None,
         confusion_after=verdict.confusion_after if verdict else None,
     )
+
+
+def _cost_words(cost: Cost) -> str:
+    if not cost.seconds:
+        return ""
+    energy = "" if cost.watt_hours is None else f", {cost.watt_hours:.3g} Wh of the whole board"
+    return f"{cost.seconds / 60:.1f} min of training{energy}"
 
 
 def _curves(folder: Path) -> tuple[LossCurve, ...]:

@@ -36,6 +36,8 @@ class Round:
     confusion_before: tuple[tuple[int, ...], ...] | None = None
     confusion_after: tuple[tuple[int, ...], ...] | None = None
     """Rows: the true class, columns: the predicted one; held-out samples only."""
+    cost: str = ""
+    """Time and energy, in words; empty where nothing was reckoned."""
 
 
 @dataclass(frozen=True)

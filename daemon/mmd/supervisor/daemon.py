@@ -3,30 +3,28 @@
 import logging
 import os
 import selectors
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from mmd.conditions import Conditions, Instant, sense
 from mmd.conditions.events import Events
 from mmd.conditions.events.listen import openers
 from mmd.conditions.reading import system_clock
 from mmd.conditions.sense import Seen
-from mmd.conditions.usage import Usage
+from mmd.conditions.usage import NO_USAGE, Usage
 from mmd.config import Config
 from mmd.durable import make_folder, sweep_removed
 from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
-from mmd.policy.duty_cycle import TokenBucket, turn
 from mmd.samples.records import SampleCounts
+from mmd.supervisor.announcer import Announcer, summary
 from mmd.supervisor.control import ControlServer
 from mmd.supervisor.control_groups import take_over
 from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.inbox_watch import Inbox
+from mmd.supervisor.ledger import Cost, Ledger
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.notify import Notifier
 from mmd.supervisor.record import Recorder
@@ -34,6 +32,7 @@ from mmd.supervisor.requests import Requests
 from mmd.supervisor.retries import RETRY_SECONDS
 from mmd.supervisor.round_runner import RoundRunner
 from mmd.supervisor.rounds import trainer_command
+from mmd.supervisor.signals import Signals
 from mmd.supervisor.stock import Stock
 from mmd.supervisor.trace import TraceWriter
 from mmd.supervisor.trainer_process import TrainerProcess
@@ -45,7 +44,6 @@ EVENT_REST_SECONDS = 0.1
 _WATCHDOG_SHARE = 1 / 3
 _MOST_CHANGES_PER_LOOK = 4
 """A change of state may change the reasons, and these the state: a round that ends leads to idle, or to waiting."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 log = logging.getLogger(__name__)
 
@@ -82,15 +80,13 @@ class Daemon:
         self._forced_after: float | None = None
         self._tracker = Tracker()
         self._seen: Seen | None = None
-        self._bucket: TokenBucket | None = None
+        self._ledger = Ledger(state_dir)
+        self.usage = NO_USAGE
         self.reasons: list[Reason] = []
-        self._problems: tuple[str, ...] = ()
         self._trace = None if record is None else TraceWriter(record, clock())
-        self._logged: tuple[Any, ...] = ()
         self._inbox: Inbox | None = None
+        self._has_complained_of_inbox = False
         self._listened: TrainerProcess | None = None
-        self._is_stopping = False
-        self._is_reload_due = False
         self._looked_at = self._next_look = 0.0
 
     def run(self) -> None:
@@ -104,9 +100,10 @@ class Daemon:
         with DaemonLock(self.state_dir.lock_file):
             for folder in (self.state_dir.root, self.state_dir.models):
                 sweep_removed(folder)
-            wake = self._catch_signals()
+            self._signals = Signals(self._selector, self._look_soon)
             now = self._clock()
             self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)
+            self._announcer = Announcer(self._recorder, self._notifier)
             self.runner = RoundRunner(
                 self.state_dir,
                 self._recorder,
@@ -119,30 +116,31 @@ class Daemon:
             control = ControlServer(self.state_dir.control_socket, self._selector, Requests(self).answer)
             try:
                 self.look()
-                self._notifier.ready(self._summary())
-                while not self._is_stopping:
+                self._notifier.ready(summary(self.runner.state, self.mode, self.reasons, self.runner.progress))
+                while not self._signals.is_stop_asked:
                     self._wait()
                 self._notifier.stopping()
             finally:
                 control.close()
-                self._leave(wake)
+                self._leave()
 
     # The loop.
 
     def _wait(self) -> None:
         """Sleep until something happens or the next look is due."""
-        if self._is_reload_due:
+        if self._signals.take_reload():
             self._reload()
         now = self._clock().monotonic
         for key, _ in self._selector.select(max(0.0, self._next_look - now)):
             key.data()
-        if not self._is_stopping and self._clock().monotonic >= self._next_look:
+        if not self._signals.is_stop_asked and self._clock().monotonic >= self._next_look:
             self.look()
 
     def look(self) -> Conditions:
         """Look at the board once, decide, and act."""
         now = self._clock()
         config = self.config
+        self.usage = self._turn_ledger(now)
         conditions, self._seen = sense(
             Path(config.daemon.sys_root),
             self.state_dir.root,
@@ -150,7 +148,7 @@ class Daemon:
             limits=config.conditions,
             before=self._seen,
             own_processes=self._own_processes(),
-            usage=self._usage(now),
+            usage=self.usage,
             sessions=self._events.sessions,
             alarms=self._events.take_alarms(),
         )
@@ -165,16 +163,21 @@ class Daemon:
                 break
         self._follow_trainer()
         self._follow_inbox()
-        self._note(conditions, now)
+        runner = self.runner
+        self._announcer.note(runner.state, self.mode, self.reasons, conditions, runner.progress, now)
         self._notifier.alive()
         self._looked_at, self._next_look = now.monotonic, now.monotonic + self._poll_seconds()
         return conditions
 
-    def _usage(self, now: Instant) -> Usage:
-        """Return what training has used up to now."""
-        duty_cycle = self.config.conditions.duty_cycle
-        self._bucket = turn(self._bucket, duty_cycle, now, was_running=self.runner.is_running)
-        return Usage(duty_percent=self._bucket.percent(duty_cycle))
+    def _turn_ledger(self, now: Instant) -> Usage:
+        """Enter what training used since the last look; return what it used today and in this run."""
+        progress = self.runner.progress
+        return self._ledger.turn(
+            now,
+            round_number=progress.number if self.runner.is_running and progress is not None else None,
+            limits=self.config.conditions.duty_cycle,
+            root=Path(self.config.daemon.sys_root),
+        )
 
     def _own_processes(self) -> list[int]:
         """Return this process and its children that live; those that ended are counted with this one."""
@@ -253,7 +256,9 @@ class Daemon:
             try:
                 self._inbox = Inbox(self.state_dir, self._config_file)
             except OSError as error:
-                self._log_problem(f"cannot watch {self.state_dir.inbox}: {error.strerror}")
+                if not self._has_complained_of_inbox:
+                    log.warning("cannot watch %s: %s", self.state_dir.inbox, error.strerror)
+                self._has_complained_of_inbox = True
                 return
             self._selector.register(self._inbox, selectors.EVENT_READ, self._inbox.take_notice)
         elif not is_wanted and self._inbox is not None:
@@ -267,47 +272,14 @@ class Daemon:
             self._inbox.close()
             self._inbox = None
 
-    # What others see.
-
-    def _note(self, conditions: Conditions, now: Instant) -> None:
-        """Keep, log and announce what changed."""
-        runner = self.runner
-        progress = runner.progress
-        self._recorder.note(
-            runner.state,
-            self.reasons,
-            conditions,
-            round_number=None if progress is None else progress.number,
-            step=None if progress is None else progress.step,
-            now=now,
-        )
-        codes = tuple(reason.code.value for reason in self.reasons)
-        if (runner.state, codes, self.mode) != self._logged:
-            self._logged = (runner.state, codes, self.mode)
-            log.info("%s", self._summary())
-            self._notifier.status(self._summary())
-        for problem in set(conditions.problems()) - set(self._problems):
-            log.warning("%s; it is ignored", problem)
-        self._problems = conditions.problems()
-
-    def _summary(self) -> str:
-        """Say the state in one line: `state=suspended reason=on_battery round=3 step=412`."""
-        words = [f"state={self.runner.state}"]
-        if self.mode is not Mode.AUTO:
-            words.append(f"mode={self.mode}")
-        words += [f"reason={reason.code}" for reason in self.reasons]
-        if self.runner.progress is not None:
-            words += [f"round={self.runner.progress.number}", f"step={self.runner.progress.step}"]
-        return " ".join(words)
-
-    def _log_problem(self, problem: str) -> None:
-        if problem not in self._problems:
-            log.warning("%s", problem)
-
     # What the answers on the control socket need.
 
     def counts(self) -> SampleCounts:
         return self._stock.counts(self._clock())
+
+    def cost(self) -> Cost:
+        progress = self.runner.progress
+        return Cost() if progress is None else self._ledger.cost_of(progress.number)
 
     def overridden(self, conditions: Conditions) -> list[Reason]:
         """Return the reasons that the present mode ignores."""
@@ -325,27 +297,10 @@ class Daemon:
     def _is_forced_round_over(self) -> bool:
         return self.runner.progress is None and self.runner.round_ended != self._forced_after
 
-    # Signals, reload, end.
-
-    def _catch_signals(self) -> tuple[int, int]:
-        """Turn signals into events of the selector."""
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, self._catch)
-        self._selector.register(read, selectors.EVENT_READ, lambda: os.read(read, 4096))
-        return read, write
-
-    def _catch(self, number: int, frame: FrameType | None) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self._is_stopping = True
-        elif number == signal.SIGHUP:
-            self._is_reload_due = True
-        self._look_soon()
+    # Reload, end.
 
     def _reload(self) -> None:
         """Read the configuration again; one that is refused changes nothing."""
-        self._is_reload_due = False
         try:
             self.config = self._load()
         except MmdError as error:
@@ -356,19 +311,16 @@ class Daemon:
         self._events.listen(openers(Path(self.config.daemon.sys_root), self.config.conditions))
         self._look_soon()
 
-    def _leave(self, wake: tuple[int, int]) -> None:
+    def _leave(self) -> None:
         """Let the trainer write its checkpoint, then put everything down."""
         self._close_inbox()
         self._forget_trainer()
         self._events.close()
         self.runner.stop(self._clock)
+        self._ledger.save(self._clock())
         self._recorder.stop(self._clock())
         if self._trace is not None:
             self._trace.close()
         log.info("stopped")
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
+        self._signals.close()
         self._selector.close()
-        for descriptor in wake:
-            os.close(descriptor)

@@ -11,6 +11,7 @@ from mmd.policy import Facts, Mode, Tracker, decide, look
 from mmd.policy.decide import has_work
 from mmd.supervisor.history import open_history
 from mmd.supervisor.hold import held_since
+from mmd.supervisor.ledger import Cost, round_cost, saved_usage
 from mmd.supervisor.progress import Progress, has_trained, last_end, open_round, progress_on_disk
 from mmd.supervisor.states import State
 from mmd.supervisor.stock import count_samples
@@ -20,7 +21,8 @@ from mmd.supervisor.view import Json, status_view, why_view
 def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
     """Return what status and why say when no daemon runs: the store as it lies there, the board as it is now."""
     now = system_clock()
-    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now, limits=config.conditions)
+    usage = saved_usage(state_dir, now)
+    conditions, _ = sense(Path(config.daemon.sys_root), state_dir.root, now=now, limits=config.conditions, usage=usage)
     counts = count_samples(state_dir.samples_db)
     progress, is_round_open = _open_progress(state_dir)
     round_ended, failed_rounds = last_end(state_dir, now)
@@ -48,6 +50,8 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
         conditions=conditions,
         counts=counts,
         progress=progress,
+        cost=Cost() if progress is None else round_cost(state_dir, progress.number),
+        usage=usage,
         is_daemon=False,
     )
     return status, why_view(state, Mode.AUTO, reasons, [], memory=status["memory"])

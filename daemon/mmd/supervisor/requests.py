@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mmd.conditions import Conditions
+from mmd.conditions import Conditions, Usage
 from mmd.config import Config
 from mmd.errors import UsageError
 from mmd.layout import StateDir
@@ -11,6 +11,7 @@ from mmd.policy import Mode, Reason
 from mmd.samples.records import SampleCounts
 from mmd.supervisor.control import Answer
 from mmd.supervisor.hold import hold, release
+from mmd.supervisor.ledger import Cost
 from mmd.supervisor.round_runner import RoundRunner
 from mmd.supervisor.view import memory_view, status_view, why_view
 
@@ -33,7 +34,13 @@ class Desk(Protocol):
         """Look at the board now, decide and act."""
         ...
 
+    @property
+    def usage(self) -> Usage: ...
     def counts(self) -> SampleCounts: ...
+
+    def cost(self) -> Cost:
+        """Return what the open round used so far."""
+        ...
 
     def overridden(self, conditions: Conditions) -> list[Reason]:
         """Return the reasons that the present mode ignores."""
@@ -79,6 +86,8 @@ class Requests:
             conditions=conditions,
             counts=desk.counts(),
             progress=desk.runner.progress,
+            cost=desk.cost(),
+            usage=desk.usage,
             is_daemon=True,
         )
         return {"status": status}

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mmd.artifact.card import generation_folder, linked_generation, read_card
-from mmd.conditions import Conditions, Reading
+from mmd.conditions import Conditions, Reading, Usage
 from mmd.conditions.kinds import CONDITIONS
 from mmd.config import Config
 from mmd.errors import StoreDamaged
@@ -16,6 +16,7 @@ from mmd.policy import Mode, Reason
 from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
+from mmd.supervisor.ledger import Cost
 from mmd.supervisor.memory import lesson_in_force
 from mmd.supervisor.progress import Progress
 from mmd.supervisor.states import State
@@ -34,6 +35,8 @@ def status_view(
     conditions: Conditions,
     counts: SampleCounts,
     progress: Progress | None,
+    cost: Cost,
+    usage: Usage,
     is_daemon: bool,
 ) -> Json:
     """Return everything that `mmd status --json` prints."""
@@ -50,7 +53,11 @@ def status_view(
             "new": counts.new,
             "bytes": counts.bytes,
         },
-        "round": None if progress is None else _progress_view(progress),
+        "round": None if progress is None else _progress_view(progress, cost),
+        "usage": {
+            "minutes_today": round(usage.minutes_trained_today, 2),
+            "watt_hours_today": _rounded(usage.watt_hours_today),
+        },
         "model": model_view(state_dir, now=conditions.at.wall),
         "verdict": verdict_view(state_dir),
         "memory": memory_view(state_dir, config),
@@ -113,8 +120,19 @@ def conditions_view(conditions: Conditions, config: Config) -> Json:
     return view
 
 
-def _progress_view(progress: Progress) -> Json:
-    return {"number": progress.number, "step": progress.step, "steps": progress.steps, "loss": progress.loss}
+def _progress_view(progress: Progress, cost: Cost) -> Json:
+    return {
+        "number": progress.number,
+        "step": progress.step,
+        "steps": progress.steps,
+        "loss": progress.loss,
+        "minutes": round(cost.seconds / 60, 2),
+        "watt_hours": _rounded(cost.watt_hours),
+    }
+
+
+def _rounded(watt_hours: float | None) -> float | None:
+    return None if watt_hours is None else round(watt_hours, 4)
 
 
 def model_view(state_dir: StateDir, *, now: float) -> Json | None:

@@ -21,6 +21,7 @@ KEYS = [
     "conditions",
     "samples",
     "round",
+    "usage",
     "model",
     "verdict",
     "memory",
@@ -71,7 +72,7 @@ def test_with_a_daemon_the_round_and_the_process_are_shown(tmp_path: Path, monke
         found = status(board)
         assert list(found) == KEYS
         assert found["state"] == "training"
-        assert list(found["round"]) == ["number", "step", "steps", "loss"]  # type: ignore[call-overload]
+        assert list(found["round"]) == ["number", "step", "steps", "loss", "minutes", "watt_hours"]  # type: ignore[call-overload]
         assert found["daemon"]["pid"] == board.process.pid  # type: ignore[index, union-attr]
         board.board.unplug().zone(1, "garbage")
         eventually(lambda: board.is_in("suspended"))

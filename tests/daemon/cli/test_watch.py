@@ -143,7 +143,7 @@ def status_of(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def status(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    progress = {"number": 1, "step": 40, "steps": 100, "loss": 0.123}
+    progress = {"number": 1, "step": 40, "steps": 100, "loss": 0.123, "minutes": 1.5, "watt_hours": None}
     return status_of(tmp_path_factory.mktemp("status"), state="training", round=progress)
 
 

@@ -1,0 +1,173 @@
+"""What has training used today, in this run and for this round? The account that budgets are judged by.
+
+It is kept on disk, so that neither a restart nor a clock that jumps makes a budget anew: each day of the local clock
+has its own entry, and time is measured by a clock that stands still while the machine sleeps. A crash costs the
+account at most `SAVE_SECONDS`.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mmd import durable
+from mmd.conditions import Instant, Usage
+from mmd.conditions.energy import EnergyReading, read_energy, watt_hours_between
+from mmd.layout import StateDir
+from mmd.limits import DutyCycle
+from mmd.policy.duty_cycle import TokenBucket, turn
+from mmd.training.plan import round_folder
+
+SAVE_SECONDS = 60.0
+METER_SECONDS = 1.0
+"""Between two looks at the power meter."""
+KEPT_DAYS = 8
+COST_NAME = "cost.json"
+
+_Kept = TypeVar("_Kept", bound=msgspec.Struct)
+
+log = logging.getLogger(__name__)
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What some training used."""
+
+    seconds: float = 0.0
+    """Of the trainer's running."""
+    watt_hours: float | None = None
+    """Of the whole board meanwhile; `None` where no meter told."""
+
+    def plus(self, seconds: float, watt_hours: float | None) -> "Cost":
+        more = self.watt_hours if watt_hours is None else (self.watt_hours or 0.0) + watt_hours
+        return Cost(seconds=self.seconds + seconds, watt_hours=more)
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in `ledger.json`."""
+
+    days: dict[str, Cost] = {}
+    """By the date of the local clock, as 2026-11-22."""
+    duty_seconds: float | None = None
+    """What was left in the duty cycle's bucket at `saved`; `None`: it was full."""
+    saved: float = 0.0
+    """Seconds since 1970."""
+
+
+class Ledger:
+    """Keeps the account of one state folder."""
+
+    def __init__(self, state_dir: StateDir, *, awake: Callable[[], float] = time.monotonic) -> None:
+        """`awake` is a clock that stands still while the machine sleeps."""
+        self._state_dir = state_dir
+        self._awake = awake
+        self._account = _read(state_dir.ledger_file, Account) or Account()
+        self._bucket: TokenBucket | None = None
+        self._round: int | None = None
+        self._cost = Cost()
+        self._run_began: float | None = None
+        self._turned = self._saved = awake()
+        self._metered = 0.0
+        self._meter: EnergyReading | None = None
+        self._has_complained = False
+
+    def turn(self, now: Instant, *, round_number: int | None, limits: DutyCycle, root: Path) -> Usage:
+        """Enter what happened since the last turn; `round_number` is the round that ran since, if one did."""
+        at = self._awake()
+        passed, self._turned = max(0.0, at - self._turned), at
+        is_running = round_number is not None
+        watt_hours = self._watt_hours(at, root, is_running=is_running)
+        self._turn_bucket(Instant(now.wall, at), limits, is_running=is_running)
+        day = _day(now)
+        if round_number is not None:
+            if round_number != self._round:
+                self._open(round_number)
+            self._cost = self._cost.plus(passed, watt_hours)
+            days = {**self._account.days, day: self._account.days.get(day, Cost()).plus(passed, watt_hours)}
+            self._account = msgspec.structs.replace(self._account, days=dict(sorted(days.items())[-KEPT_DAYS:]))
+        has_stopped = self._run_began is not None and not is_running
+        if not is_running:
+            self._run_began = None
+        elif self._run_began is None:
+            self._run_began = at - passed
+        if has_stopped or (is_running and at - self._saved >= SAVE_SECONDS):
+            self.save(now)
+        today = self._account.days.get(day, Cost())
+        return Usage(
+            run_seconds=0.0 if self._run_began is None else at - self._run_began,
+            minutes_trained_today=today.seconds / 60,
+            watt_hours_today=today.watt_hours,
+            duty_percent=None if self._bucket is None else self._bucket.percent(limits),
+        )
+
+    def _watt_hours(self, at: float, root: Path, *, is_running: bool) -> float | None:
+        """Return what the board used since the meter was last looked at."""
+        if not is_running:
+            self._meter = None
+            return None
+        if self._meter is not None and at - self._metered < METER_SECONDS:
+            return None
+        before, self._meter = self._meter, read_energy(root)
+        used = watt_hours_between(before, self._meter, at - self._metered)
+        self._metered = at
+        return used
+
+    def _turn_bucket(self, now: Instant, limits: DutyCycle, *, is_running: bool) -> None:
+        if self._bucket is None and self._account.duty_seconds is not None:
+            # What an earlier daemon left, filled for the time since; a clock that jumped back gives nothing.
+            since = max(0.0, now.wall - self._account.saved)
+            left = TokenBucket(self._account.duty_seconds, now.monotonic - since)
+            self._bucket = turn(left, limits, now, was_running=False)
+        self._bucket = turn(self._bucket, limits, now, was_running=is_running)
+
+    def _open(self, number: int) -> None:
+        self._save_cost()
+        self._round, self._cost = number, round_cost(self._state_dir, number)
+
+    def cost_of(self, number: int) -> Cost:
+        """Return what round `number` used so far."""
+        return self._cost if number == self._round else round_cost(self._state_dir, number)
+
+    def save(self, now: Instant) -> None:
+        """Put the account on disk. One that cannot be written is named once and costs nothing else."""
+        self._saved = self._awake()
+        seconds = None if self._bucket is None else self._bucket.seconds
+        self._account = msgspec.structs.replace(self._account, duty_seconds=seconds, saved=now.wall)
+        try:
+            durable.write_bytes(self._state_dir.ledger_file, msgspec.json.encode(self._account) + b"\n")
+            self._save_cost()
+            self._has_complained = False
+        except OSError as error:
+            if not self._has_complained:
+                log.warning("cannot write %s: %s", self._state_dir.ledger_file, error.strerror)
+            self._has_complained = True
+
+    def _save_cost(self) -> None:
+        if self._round is not None:
+            folder = round_folder(self._state_dir, self._round)
+            if folder.is_dir():
+                durable.write_bytes(folder / COST_NAME, msgspec.json.encode(self._cost) + b"\n")
+
+
+def round_cost(state_dir: StateDir, number: int) -> Cost:
+    """Return what round `number` used, as it was last put on disk."""
+    return _read(round_folder(state_dir, number) / COST_NAME, Cost) or Cost()
+
+
+def saved_usage(state_dir: StateDir, now: Instant) -> Usage:
+    """Return what was used today, as it was last put on disk."""
+    today = (_read(state_dir.ledger_file, Account) or Account()).days.get(_day(now), Cost())
+    return Usage(minutes_trained_today=today.seconds / 60, watt_hours_today=today.watt_hours)
+
+
+def _day(now: Instant) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(now.wall))
+
+
+def _read(path: Path, kind: type[_Kept]) -> _Kept | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
