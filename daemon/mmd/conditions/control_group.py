@@ -10,22 +10,22 @@ from mmd.conditions.reading import read_text
 @dataclass(frozen=True)
 class ControlGroup:
     version: int
-    folder: Path
+    folder: str
     name: str
     """As `/proc/self/cgroup` names it."""
 
 
 def own_groups(root: Path, controller: str) -> Iterator[ControlGroup]:
     """Yield the groups of version 2, and those of version 1 that have `controller`; the outermost first."""
-    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+    for line in (read_text(f"{root}/proc/self/cgroup") or "").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if number == "0" and not controllers:
-            version, base = 2, root / "sys/fs/cgroup"
+            version, base = 2, f"{root}/sys/fs/cgroup"
         elif controller in controllers.split(","):
-            version, base = 1, root / "sys/fs/cgroup" / controller
+            version, base = 1, f"{root}/sys/fs/cgroup/{controller}"
         else:
             continue
         parts = [part for part in group.split("/") if part not in ("", "..")]
         for depth in range(len(parts) + 1):
-            yield ControlGroup(version, base.joinpath(*parts[:depth]), "/" + "/".join(parts[:depth]))
+            yield ControlGroup(version, "/".join([base, *parts[:depth]]), "/" + "/".join(parts[:depth]))

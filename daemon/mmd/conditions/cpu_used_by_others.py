@@ -38,7 +38,7 @@ def read(
     root: Path, now: Instant, previous: ProcessorTimes | None, own_processes: Sequence[int]
 ) -> tuple[Reading[float], ProcessorTimes | None]:
     """Return the share, and what the next call must be given. `own_processes` are not counted as others."""
-    file = root / "proc/stat"
+    file = f"{root}/proc/stat"
     text = read_text(file)
     if text is None:
         return Reading(None, "nothing tells the processor's time"), None
@@ -76,7 +76,7 @@ def _counters(text: str) -> list[int] | None:
 
 def _own_ticks(root: Path, process: int) -> int:
     """Return what a process and its ended children used; 0 for one that is gone."""
-    text = read_text(root / "proc" / str(process) / "stat") or ""
+    text = read_text(f"{root}/proc/{process}/stat") or ""
     # The name, in parentheses, may hold anything.
     fields = ["", "", *text.rpartition(")")[2].split()]
     return sum(_numbers(fields[_OWN_FIELDS]))

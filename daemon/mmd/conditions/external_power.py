@@ -35,8 +35,8 @@ def list_supplies(root: Path) -> Supplies:
     supplies: list[tuple[Path, str]] = []
     batteries: list[Path] = []
     problems: list[str] = []
-    listing = root / "sys/class/power_supply"
-    for folder in (listing / name for name in list_folder(listing)):
+    listing = f"{root}/sys/class/power_supply"
+    for folder in (Path(listing, name) for name in list_folder(listing)):
         if not folder.is_dir() or read_text(folder / "scope") == "Device":
             continue
         kind = read_text(folder / "type")

@@ -1,12 +1,15 @@
 """How much memory can be had without swapping, in MiB? The machine's, or the control group's where that is less."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmd.conditions.control_group import ControlGroup, own_groups
-from mmd.conditions.reading import Reading, read_integer, read_text, shown
+from mmd.conditions.reading import Instant, Reading, read_integer, read_text, shown
 
 KIB_PER_MIB = 1024
 MIB = 1024 * 1024
+GROUPS_SECONDS = 30.0
+"""How often control groups are looked for that have a limit; the room in those is read at every look."""
 _NO_LIMIT = 1 << 60
 """Version 1 of the control groups writes a number near 2^63 where there is no limit."""
 _FILES = {
@@ -16,18 +19,36 @@ _FILES = {
 """By version: the limits, the use, and what of it can be had back at once."""
 
 
-def read(root: Path) -> Reading[float]:
-    """Take the least of MemAvailable and the room left in every control group above this process."""
+@dataclass(frozen=True)
+class LimitedGroups:
+    """The control groups above this process that have a limit, and when they were looked for."""
+
+    at: float
+    """Monotonic."""
+    groups: tuple[ControlGroup, ...]
+
+
+def read(root: Path, now: Instant, previous: LimitedGroups | None) -> tuple[Reading[float], LimitedGroups]:
+    """Take the least of MemAvailable and the room left in every control group above this process.
+
+    The second result is what the next call must be given.
+    """
+    limited = previous
+    if limited is None or not 0 <= now.monotonic - limited.at < GROUPS_SECONDS:
+        limited = LimitedGroups(
+            now.monotonic, tuple(group for group in own_groups(root, "memory") if _limit(group) is not None)
+        )
     problems: list[str] = []
-    found = [reading for reading in (_machine(root, problems), _group(root)) if reading is not None]
-    if not found:
-        return Reading(None, "nothing tells the memory", tuple(problems))
-    mib, detail = min(found)
-    return Reading(mib, detail, tuple(problems))
+    found = [_machine(root, problems), *(_room(group) for group in limited.groups)]
+    readable = [reading for reading in found if reading is not None]
+    if not readable:
+        return Reading(None, "nothing tells the memory", tuple(problems)), limited
+    mib, detail = min(readable)
+    return Reading(mib, detail, tuple(problems)), limited
 
 
 def _machine(root: Path, problems: list[str]) -> tuple[float, str] | None:
-    file = root / "proc/meminfo"
+    file = f"{root}/proc/meminfo"
     text = read_text(file)
     if text is None:
         problems.append(f"{shown(root, file)} cannot be read")
@@ -40,29 +61,21 @@ def _machine(root: Path, problems: list[str]) -> tuple[float, str] | None:
     return None
 
 
-def _group(root: Path) -> tuple[float, str] | None:
-    """Return the room in the tightest control group, version 2 or 1; `None` when none limits."""
-    least: tuple[float, str] | None = None
-    for group in own_groups(root, "memory"):
-        room = _room(group)
-        if room is not None and (least is None or room < least[0]):
-            least = room, f"the limit of the control group {group.name}"
-    return least
+def _limit(group: ControlGroup) -> int | None:
+    """Return the limit, or the level from which the kernel throttles (memory.high), in bytes."""
+    found = [read_integer(f"{group.folder}/{name}") for name in _FILES[group.version][0]]
+    return min((limit for limit in found if limit is not None and 0 <= limit < _NO_LIMIT), default=None)
 
 
-def _room(group: ControlGroup) -> float | None:
-    """Return what may be used up to the limit, or up to the level from which the kernel throttles (memory.high)."""
-    limit_names, usage_name, reclaimable_name = _FILES[group.version]
-    limits = [read_integer(group.folder / name) for name in limit_names]
-    set_limits = [limit for limit in limits if limit is not None and 0 <= limit < _NO_LIMIT]
-    if not set_limits:
-        return None
-    usage = read_integer(group.folder / usage_name)
-    if usage is None or usage < 0:
+def _room(group: ControlGroup) -> tuple[float, str] | None:
+    """Return what may be used up to the limit; pages that can be had back at once are not used."""
+    _, usage_name, reclaimable_name = _FILES[group.version]
+    limit, usage = _limit(group), read_integer(f"{group.folder}/{usage_name}")
+    if limit is None or usage is None or usage < 0:
         return None
     reclaimable = 0
-    for line in (read_text(group.folder / "memory.stat") or "").splitlines():
+    for line in (read_text(f"{group.folder}/memory.stat") or "").splitlines():
         name, _, number = line.partition(" ")
         if name == reclaimable_name and number.isdigit():
             reclaimable = int(number)
-    return max(0, min(set_limits) - usage + reclaimable) / MIB
+    return max(0, limit - usage + reclaimable) / MIB, f"the limit of the control group {group.name}"

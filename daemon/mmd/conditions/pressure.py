@@ -12,12 +12,12 @@ from mmd.conditions.reading import Reading, read_text, shown
 _WANTED = "avg10="
 
 
-def pressure_files(root: Path, resource: str) -> Iterator[Path]:
+def pressure_files(root: Path, resource: str) -> Iterator[str]:
     """Yield where the pressure on a resource may be told: of the machine, then of the own control group."""
-    yield root / "proc/pressure" / resource
+    yield f"{root}/proc/pressure/{resource}"
     own = [group for group in own_groups(root, "") if group.version == 2]
     if own:
-        yield own[-1].folder / f"{resource}.pressure"
+        yield f"{own[-1].folder}/{resource}.pressure"
 
 
 def read_pressure(root: Path, resource: str, alarm: float | None = None) -> Reading[float]:
@@ -28,15 +28,15 @@ def read_pressure(root: Path, resource: str, alarm: float | None = None) -> Read
     for file in pressure_files(root, resource):
         text = read_text(file)
         if text is not None:
-            whose = "tasks" if file.name == resource else "tasks of the daemon's control group"
-            reading = _reading(text, f"{whose} that waited for {_WORDS[resource]}", shown(root, file))
+            whose = "tasks of the daemon's control group" if file.endswith(".pressure") else "tasks"
+            reading = _reading(text, f"{whose} that waited for {_WORDS[resource]}", root, file)
             if alarm is not None and reading.value is not None and reading.value < alarm:
                 return Reading(alarm, f"{reading.detail}, in the last two seconds", reading.problems)
             return reading
     return Reading(None, "this kernel tells no pressure")
 
 
-def _reading(text: str, detail: str, file: str) -> Reading[float]:
+def _reading(text: str, detail: str, root: Path, file: str) -> Reading[float]:
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "some":
@@ -44,7 +44,7 @@ def _reading(text: str, detail: str, file: str) -> Reading[float]:
             if percent is None:
                 break
             return Reading(percent, detail)
-    return Reading(None, "no pressure to be believed", (f"{file} holds no average of ten seconds",))
+    return Reading(None, "no pressure to be believed", (f"{shown(root, file)} holds no average of ten seconds",))
 
 
 _WORDS = {"cpu": "a processor", "memory": "memory", "io": "a disk"}

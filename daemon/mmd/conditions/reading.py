@@ -41,10 +41,11 @@ class Reading(Generic[V]):
     """A stop level of the hardware's own, where it has one that is stricter than the owner's."""
 
 
-def read_text(path: Path) -> str | None:
+def read_text(path: Path | str) -> str | None:
     """Return the stripped content of a small kernel file, or `None` when it is missing, unreadable or not text."""
     try:
-        # Not Path.read_text: every file is read every second, and this takes a third of the time.
+        # Not Path.read_text: every file is read every second, and this takes a third of the time. For the same reason
+        # paths that are read at every look are joined as strings.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             content = b""
@@ -57,7 +58,7 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def read_integer(path: Path) -> int | None:
+def read_integer(path: Path | str) -> int | None:
     """Return the number in a small kernel file, or `None` when there is none."""
     text = read_text(path)
     try:
@@ -66,7 +67,7 @@ def read_integer(path: Path) -> int | None:
         return None
 
 
-def list_folder(folder: Path) -> list[str]:
+def list_folder(folder: Path | str) -> list[str]:
     """Return the sorted names in `folder`; none when it is missing or unreadable."""
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208 (only the names are wanted)
@@ -74,9 +75,9 @@ def list_folder(folder: Path) -> list[str]:
         return []
 
 
-def shown(root: Path, path: Path) -> str:
+def shown(root: Path, path: Path | str) -> str:
     """Return `path` as the kernel names it, whatever folder stands in for `/`."""
     try:
-        return "/" + str(path.relative_to(root))
+        return "/" + str(Path(path).relative_to(root))
     except ValueError:
         return str(path)

@@ -27,6 +27,7 @@ from mmd.conditions import (
 from mmd.conditions.cpu_used_by_others import ProcessorTimes
 from mmd.conditions.exclusive_processes import ProcessLook
 from mmd.conditions.kinds import CONDITIONS
+from mmd.conditions.memory_available import LimitedGroups
 from mmd.conditions.reading import Instant, Reading
 from mmd.conditions.soc_temperature import Zones
 from mmd.conditions.usage import NO_USAGE, Usage
@@ -75,6 +76,7 @@ class Seen:
     processor: ProcessorTimes | None = None
     zones: Zones | None = None
     processes: ProcessLook | None = None
+    groups: LimitedGroups | None = None
 
 
 def sense(
@@ -100,6 +102,7 @@ def sense(
     idle, activity = user_idle.read(root, now, before.activity, sessions)
     soc, zones = soc_temperature.read(root, now, before.zones, limits.soc_temperature)
     others, processor = cpu_used_by_others.read(root, now, before.processor, own_processes)
+    memory, groups = memory_available.read(root, now, before.groups)
     exclusive, processes = exclusive_processes.read(root, now, before.processes, limits.exclusive_processes)
     conditions = Conditions(
         at=now,
@@ -108,7 +111,7 @@ def sense(
         battery_temperature=battery_temperature.read(root, supplies),
         user_idle=idle,
         soc_temperature=soc,
-        memory_available=memory_available.read(root),
+        memory_available=memory,
         disk_free=disk_free.read(state_folder),
         cpu_used_by_others=others,
         cpu_pressure=cpu_pressure.read(root, alarms.get("cpu")),
@@ -117,7 +120,7 @@ def sense(
         exclusive_processes=exclusive,
         **reckoned(now, limits, usage),
     )
-    return conditions, Seen(activity, processor, zones, processes)
+    return conditions, Seen(activity, processor, zones, processes, groups)
 
 
 def reckoned(now: Instant, limits: ConditionsConfig, usage: Usage) -> dict[str, Reading[Any]]:

@@ -40,11 +40,11 @@ class Zones:
 
 def read(root: Path, now: Instant, previous: Zones | None, limits: SocTemperature) -> tuple[Reading[float], Zones]:
     """Return the reading, and what the next call must be given."""
-    listing = root / "sys/class/thermal"
+    listing = f"{root}/sys/class/thermal"
     names = tuple(name for name in list_folder(listing) if name.startswith("thermal_zone"))
     listed = previous
     if listed is None or listed.names != names or now.monotonic - listed.at >= TRIPS_SECONDS:
-        listed = Zones(now.monotonic, names, tuple(_zone(listing / name) for name in names))
+        listed = Zones(now.monotonic, names, tuple(_zone(Path(listing, name)) for name in names))
     problems: list[str] = []
     readable = [(zone, celsius) for zone in listed.zones if (celsius := _celsius(root, zone, problems)) is not None]
     if not readable:
@@ -64,7 +64,7 @@ def _stop_celsius(zone: Zone, limits: SocTemperature) -> float:
 
 
 def _celsius(root: Path, zone: Zone, problems: list[str]) -> float | None:
-    file = zone.folder / "temp"
+    file = f"{zone.folder}/temp"
     millidegrees = read_integer(file)
     if millidegrees is None:
         problems.append(f"{shown(root, file)} holds no number")

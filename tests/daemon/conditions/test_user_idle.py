@@ -83,6 +83,24 @@ def test_without_terminals_idle_time_starts_with_the_first_look(bare: Board) -> 
     assert user_idle.read(bare.root, at(400), activity)[0].value == 300.0
 
 
+def test_the_counts_of_the_same_lines_are_read_from_the_cheaper_file(bare: Board) -> None:
+    bare.terminal("tty1", idle_seconds=5000).write("sys/class/tty/tty0/active", "tty1").interrupts({"i8042": 10})
+    bare.write("proc/stat", "cpu 1 2 3 4\nintr 99 0 10 89\nctxt 5")
+    _, activity = user_idle.read(bare.root, at(100), None)
+    reading, activity = user_idle.read(bare.remove("proc/interrupts").root, at(101), activity)
+    assert reading.detail == "/dev/tty1", "the same count"
+    bare.write("proc/stat", "cpu 1 2 3 4\nintr 99 0 11 89\nctxt 5")
+    reading, activity = user_idle.read(bare.root, at(102), activity)
+    assert (reading.value, reading.detail) == (0.0, "input interrupts")
+
+
+@pytest.mark.parametrize("stat", ["", "intr", "cpu 1\nintr 99 0", "cpu 1\nintr 99 0 x 4\n"])
+def test_a_stat_without_the_lines_is_no_answer(bare: Board, stat: str) -> None:
+    bare.terminal("tty1", idle_seconds=5000).write("sys/class/tty/tty0/active", "tty1").interrupts({"i8042": 0})
+    _, activity = user_idle.read(bare.write("proc/stat", stat).root, at(100), None)
+    assert user_idle.read(bare.root, at(101), activity)[0].detail == "/dev/tty1"
+
+
 def test_garbage_in_interrupts_is_survived(bare: Board) -> None:
     bare.write("proc/interrupts", "no colon i8042\n 1: many IO-APIC i8042\n:::\n")
     _, activity = user_idle.read(bare.root, at(5), None)

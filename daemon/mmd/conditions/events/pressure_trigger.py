@@ -26,7 +26,7 @@ class PressureTrigger:
         """A hair above the one asked for: what it passes is beyond the level."""
         if microseconds >= WINDOW_MICROSECONDS:
             raise Unavailable("its stop level is 100 %, which is never passed")
-        file = next((file for file in pressure_files(root, resource) if file.exists()), None)
+        file = next((file for file in pressure_files(root, resource) if os.path.exists(file)), None)  # noqa: PTH110
         if file is None:
             raise Unavailable("this kernel tells no pressure")
         try:

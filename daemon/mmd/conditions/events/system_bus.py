@@ -31,9 +31,12 @@ class SystemBus:
     def __init__(self) -> None:
         """Connect and subscribe. Raises `Unavailable` without a bus that answers."""
         # Not above: nobody but a daemon that listens pays for it.
-        from jeepney import DBusErrorResponse, Parser, message_bus
-        from jeepney.bus import get_bus
-        from jeepney.io.blocking import prep_socket
+        try:
+            from jeepney import DBusErrorResponse, Parser, message_bus
+            from jeepney.bus import get_bus
+            from jeepney.io.blocking import prep_socket
+        except ImportError as error:
+            raise Unavailable("jeepney is not installed") from error
 
         self.sessions: tuple[Session, ...] = ()
         self._parser = Parser()
