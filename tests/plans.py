@@ -9,6 +9,7 @@ from mmd.training.engine import UNLABELLED, Batch, Floats, LossWeights, StepLoss
 from mmd.training.mentor_outputs import MentorOutputs
 from mmd.training.plan import RoundPlan
 from mmd.training.round import RoundData
+from mmd.training.rows import ArrayInputs, Indices
 
 FEATURES, CLASSES = 6, 3
 SPEC = InputSpec(name="x", kind="tensor", shape=(FEATURES,))
@@ -45,7 +46,7 @@ def round_plan(**changes: object) -> RoundPlan:
 class NoMentor:
     """Has nothing to say."""
 
-    def rows(self, indices: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> dict[str, Floats]:
+    def rows(self, samples: Indices, views: Indices) -> dict[str, Floats]:
         return {}
 
 
@@ -54,7 +55,7 @@ def round_data(*, own: int = 30, replay: int = 10, mentor: MentorOutputs | None 
     labels = rng.integers(0, CLASSES, own + replay)
     labels[:3] = UNLABELLED
     inputs = (rng.standard_normal((own + replay, FEATURES)) + labels[:, None]).astype(np.float32)
-    return RoundData(inputs, labels, own, mentor or NoMentor(), SPEC)
+    return RoundData(ArrayInputs(inputs), labels, own, mentor or NoMentor(), SPEC)
 
 
 class HandEngine:

@@ -121,7 +121,7 @@ class Board:
 
 def tiny_config(**training: object) -> Config:
     """Return a configuration whose rounds take a second."""
-    values: dict[str, object] = {"checkpoint_every_steps": 5, **training}
+    values: dict[str, object] = {"checkpoint_every_steps": 5, "variant": "cached", **training}
     return Config(training=TrainingConfig(**values), gate=GateConfig(min_judged=8, folds=0))  # type: ignore[arg-type]
 
 

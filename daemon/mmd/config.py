@@ -48,6 +48,11 @@ class TrainingConfig(Section, frozen=True):
     """In how many views each sample is seen, one an epoch: the sample itself, and others made of it. 1: as it is."""
     augmentation: Augmentation | None = None
     """How far a view may be from its sample."""
+    variant: Literal["auto", "cached", "fused"] = "auto"
+    """cached: the Mentor is asked once a sample and view, and what it says is kept; fused: it runs in every step;
+    auto: each round measures what takes less."""
+    cache_mib: NonNegative = 256.0
+    """Room for what the Mentor says and for views, in the state folder; 0: nothing is kept."""
     threads: Count = 1
     checkpoint_every_steps: Count = 25
     min_samples: Count = 20

@@ -16,6 +16,11 @@ class StateDir:
         return self.root / "samples.db"
 
     @property
+    def cache_db(self) -> Path:
+        """What was worked out about the samples; it may be removed at any time."""
+        return self.root / "cache.db"
+
+    @property
     def history_db(self) -> Path:
         return self.root / "history.db"
 

@@ -168,12 +168,16 @@ def test_damaged_checkpoints_are_named_and_cost_only_steps(
     assert results(state) == undisturbed
 
 
-def test_damaged_mentor_outputs_are_computed_again_to_the_same_bits(
-    state: StateDir, undisturbed: dict[str, bytes]
+@pytest.mark.parametrize("damage", ["bytes changed", "cut off", "gone"])
+def test_a_damaged_cache_is_made_again_to_the_same_bits(
+    state: StateDir, undisturbed: dict[str, bytes], damage: str
 ) -> None:
     train(state, send(signal.SIGKILL, at=20))
-    path = state.rounds / "0001" / "mentor" / "00.npy"
-    path.write_bytes(path.read_bytes()[:-4] + b"????")
+    content = bytearray(state.cache_db.read_bytes())
+    state.cache_db.unlink()
+    if damage != "gone":
+        content[40_000::1000] = bytes(len(content[40_000::1000]))
+        state.cache_db.write_bytes(content[:50_000] if damage == "cut off" else content)
     train(state)
     assert results(state) == undisturbed
 
@@ -208,14 +212,14 @@ def test_a_sample_forgotten_in_mid_round_abandons_it(state: StateDir) -> None:
 
     def act(child: "subprocess.Popen[str]", event: dict[str, Any]) -> None:
         if event.get("step") == 30 and not forgotten:
-            child.send_signal(signal.SIGSTOP)
             with SampleStore(state.samples_db) as store:
                 forgotten.append(store.training_ids()[0])
             assert run_mmd("forget", forgotten[0][:14], state=state.root).code == 0
-            child.send_signal(signal.SIGCONT)
+            assert bytes.fromhex(forgotten[0]) not in state.cache_db.read_bytes()
 
     events = train(state, act)
     assert events[-1]["event"] == "abandoned"
+    assert bytes.fromhex(forgotten[0]) not in state.cache_db.read_bytes()
     outcome = read_outcome(state.rounds / "0001")
     assert outcome is not None
     assert outcome.outcome == "abandoned"

@@ -33,6 +33,11 @@ class Preprocessing:
         name = manifest.graphs.preprocess
         return cls(artifact_set.path(name) if name in manifest.files else None, threads=threads)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether values are what is stored."""
+        return self._session is None
+
     def __call__(self, stored: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return [n, *input.shape] for stored samples [n, *input.stored_shape]."""
         if self._session is None:

@@ -100,6 +100,7 @@ def _installed_sha256(state: StateDir) -> str | None:
 def _replace(session: Session, source: "ArtifactSet") -> None:
     """Make room for another set: the samples stay, the models and rounds of the old one go."""
     from mmd.durable import remove_folder
+    from mmd.samples.row_cache import remove_cache
     from mmd.samples.store import SampleStore
     from mmd.supervisor.lock import DaemonLock
 
@@ -109,6 +110,7 @@ def _replace(session: Session, source: "ArtifactSet") -> None:
             with SampleStore(state.samples_db, check=True) as store:
                 store.adopt(form_of(source))
                 store.mark_all_new()
+        remove_cache(state.cache_db)
         # The set goes last: until then this can be tried again.
         for folder in (state.rounds, state.models, state.artifact_set):
             if folder.is_dir():

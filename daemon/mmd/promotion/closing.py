@@ -10,7 +10,7 @@ import msgspec
 from mmd.layout import StateDir
 from mmd.promotion.outcome import CANDIDATE_NAME, DONE_NAME, RoundOutcome, read_outcome, write_outcome
 
-_WORKING_FOLDERS = ("checkpoints", "folds", "mentor", ".mentor.tmp", CANDIDATE_NAME)
+_WORKING_FOLDERS = ("checkpoints", "folds", CANDIDATE_NAME)
 _BULKY_FILES = ("plan.json", "losses.jsonl")
 _ROUNDS_IN_FULL = 50
 """How many of the newest rounds keep their plan and their losses."""

@@ -6,7 +6,7 @@ Nothing here imports numpy before `load` is called.
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +21,7 @@ from mmd.samples.database import (
 )
 from mmd.samples.form import SampleForm, is_held_out, sample_id
 from mmd.samples.records import Added, NewSample, Outcome, SampleCounts, SampleRecord
+from mmd.samples.row_cache import CACHE_NAME, keep_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -234,6 +235,10 @@ class SampleStore:
             )
             return {identifier: (label, content) for identifier, label, content in rows}
 
+    def stored(self, ids: Collection[str]) -> set[str]:
+        """Return those of `ids` that are in the store."""
+        return {identifier for identifier in ids if self.get(identifier) is not None}
+
     def mark_seen(self, round_number: int, ids: Sequence[str]) -> None:
         """Note that a round trained on `ids`; they are not new any more."""
         with self.transaction():
@@ -284,7 +289,7 @@ class SampleStore:
         self._connection.execute("UPDATE samples SET label = ?, seen_in_round = NULL WHERE id = ?", (name, identifier))
 
     def forget(self, ids: Sequence[str]) -> int:
-        """Remove `ids` so that their bytes are in no file of the store any more; return how many there were.
+        """Remove `ids` so that their bytes, and what was worked out of them, are in no file any more; return how many.
 
         Raises `MmdError` when another command keeps them in the journal; whoever opens the store to write next then
         erases them.
@@ -301,8 +306,9 @@ class SampleStore:
         return removed
 
     def _erase_traces(self) -> None:
-        """Rewrite the file and empty the journal: deleted bytes linger in both otherwise."""
+        """Rewrite the file and empty the journal: deleted bytes linger in both otherwise. And clear the cache."""
         try:
+            keep_rows(self.path.with_name(CACHE_NAME), [*self.training_ids(), *self.holdout_ids()])
             with translated(self.path):
                 for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
                     row = self._connection.execute(statement).fetchone()

@@ -1,12 +1,11 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmd import durable
 from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
@@ -22,15 +21,14 @@ from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import mark_trained
-from mmd.training.augment import view_of
 from mmd.training.checkpoint import CheckpointFolder
 from mmd.training.engine import Engine, Floats, TrainingState
 from mmd.training.feeds import start_state
 from mmd.training.folds import fold_plans, kept_places, left_out_places
-from mmd.training.mentor_outputs import MentorOutputs, SilentMentor, cache_mentor_outputs, has_mentor
 from mmd.training.optimizer import chosen_optimizer
-from mmd.training.plan import RoundPlan, fold_folder, read_plan, read_progress, round_folder
+from mmd.training.plan import RoundPlan, fold_folder, read_plan, read_progress, round_folder, write_plan
 from mmd.training.round import Listener, RoundData, RoundEnd, run_round
+from mmd.training.round_data import OpenedRound, open_round_data
 
 OpenEngine = Callable[..., Engine]
 """`mmd.training.engines.open_engine`, or a test's own."""
@@ -44,11 +42,10 @@ class Abandoned(Exception):
 class PreparedRound:
     """A round with everything that its steps need."""
 
-    plan: RoundPlan
+    opened: OpenedRound
     folder: Path
     artifact_set: ArtifactSet
     engine: Engine
-    data: RoundData
     start: TrainingState
 
     def run(self, listener: Listener) -> RoundEnd:
@@ -62,6 +59,17 @@ class PreparedRound:
                 return RoundEnd.STOPPED
             taken += plan.steps
         return run_round(self.plan, self.folder, self.engine, self.data, self.start, _after(taken, listener))
+
+    def close(self) -> None:
+        self.opened.close()
+
+    @property
+    def plan(self) -> RoundPlan:
+        return self.opened.plan
+
+    @property
+    def data(self) -> RoundData:
+        return self.opened.data
 
     @property
     def step(self) -> int:
@@ -112,30 +120,24 @@ class RoundWorkshop:
             self._models.close_round(self._number, "failed", str(error))
             raise
 
-    def prepare(self, plan: RoundPlan, open_engine: OpenEngine) -> PreparedRound:
+    def prepare(
+        self, plan: RoundPlan, open_engine: OpenEngine, *, on_notice: Callable[[str], None] = lambda text: None
+    ) -> PreparedRound:
         """Gather what the steps need. Raises `Abandoned` when part of it is gone for good."""
         artifact_set = open_set(self._state.artifact_set)
         if artifact_set.sha256 != plan.artifact_sha256:
             raise Abandoned("Another artifact set was installed in mid-round.")
         parent = self._parent(plan)
-        own = self._load_samples(plan)
-        replay_inputs, replay_labels = artifact_set.replay_anchor()
-        if not plan.replay_per_batch:
-            replay_inputs, replay_labels = replay_inputs[:0], replay_labels[:0]
-        # Once a round: what is preprocessed is small, and every epoch asks for it again.
-        inputs = Preprocessing.of(artifact_set, threads=plan.threads)(
-            np.concatenate([*_views(own, plan), replay_inputs.astype(own.dtype)])
-        )
-        labels = np.concatenate([np.tile(plan.labels, plan.views), replay_labels]).astype(np.int64)
-        data = RoundData(
-            inputs=inputs,
-            labels=labels,
-            own=len(own),
-            views=plan.views,
-            mentor=self._mentor(plan, artifact_set, inputs),
-            input_spec=artifact_set.manifest.input,
-            dropout=artifact_set.manifest.dropout,
-        )
+        with SampleStore(self._state.samples_db) as store:
+            self._require_samples(plan, store)
+
+        def on_decision(decided: RoundPlan, reason: str) -> None:
+            write_plan(self._state, decided)
+            if reason:
+                on_notice(reason)
+
+        opened = open_round_data(plan, artifact_set, self._state.samples_db, on_decision=on_decision)
+        plan = opened.plan
         optimizer = artifact_set.manifest.optimizer
         engine = open_engine(
             artifact_set,
@@ -145,7 +147,7 @@ class RoundWorkshop:
             optimizer=chosen_optimizer(optimizer, weight_decay=plan.weight_decay, clip_norm=plan.clip_norm),
             micro_batch=plan.micro_batch,
         )
-        return PreparedRound(plan, self._folder, artifact_set, engine, data, _start_of(parent, artifact_set))
+        return PreparedRound(opened, self._folder, artifact_set, engine, _start_of(parent, artifact_set))
 
     def _parent(self, plan: RoundPlan) -> VerifiedModel:
         try:
@@ -153,17 +155,9 @@ class RoundWorkshop:
         except StoreDamaged as error:
             raise Abandoned(f"The model that it started from is gone: {error}") from error
 
-    def _load_samples(self, plan: RoundPlan) -> NDArray[np.generic]:
-        with SampleStore(self._state.samples_db) as store:
-            if not set(plan.sample_ids) <= set(store.training_ids()):
-                raise Abandoned("A sample that it was training on has been forgotten.")
-            inputs, _ = store.load(plan.sample_ids)
-        return inputs
-
-    def _mentor(self, plan: RoundPlan, artifact_set: ArtifactSet, inputs: NDArray[np.generic]) -> MentorOutputs:
-        if not plan.listens_to_mentor or plan.variant == "fused" or not has_mentor(artifact_set.manifest):
-            return SilentMentor(artifact_set.manifest)
-        return cache_mentor_outputs(self._folder / "mentor", artifact_set, inputs, threads=plan.threads)
+    def _require_samples(self, plan: RoundPlan, store: SampleStore) -> None:
+        if not set(plan.sample_ids) <= set(store.training_ids()):
+            raise Abandoned("A sample that it was training on has been forgotten.")
 
     def judge(self, plan: RoundPlan, prepared: PreparedRound) -> Verdict:
         """Export the candidate, put it before the gate, and leave both on disk: the verdict last.
@@ -181,8 +175,7 @@ class RoundWorkshop:
     def _judge(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel, candidate: bytes) -> Verdict:
         manifest = prepared.artifact_set.manifest
         with SampleStore(self._state.samples_db) as store:
-            if not set(plan.sample_ids) <= set(store.training_ids()):
-                raise Abandoned("A sample that it was training on has been forgotten.")
+            self._require_samples(plan, store)
             holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
         anchor_inputs, anchor_labels = prepared.artifact_set.gate_anchor()
         values = Preprocessing.of(prepared.artifact_set, threads=plan.threads)
@@ -204,12 +197,13 @@ class RoundWorkshop:
         seen = frozenset(serving.card.sample_ids)
         compared: Comparison | None = None
         for number in range(len(plan.fold_steps)):
-            places = [place for place in left_out_places(plan, number) if plan.sample_ids[place] not in seen]
+            left_out = left_out_places(plan, number)
+            places = np.array([place for place in left_out if plan.sample_ids[place] not in seen], np.int64)
             model = export_model(prepared.artifact_set, prepared.fold_parameters(number))
             lot = compare(
                 serving.model,
                 model,
-                prepared.data.inputs[places],
+                prepared.data.inputs.rows(places, np.zeros_like(places)),
                 prepared.data.labels[places],
                 manifest=prepared.artifact_set.manifest,
                 threads=plan.threads,
@@ -251,19 +245,6 @@ class RoundWorkshop:
         if outcome is not None:
             tidy_round(self._state, self._number)
         return outcome
-
-
-def _views(own: NDArray[np.generic], plan: RoundPlan) -> Iterator[NDArray[np.generic]]:
-    """Yield the samples in each view in turn, the first being themselves."""
-    yield own
-    for number in range(1, plan.views):
-        assert plan.augmentation is not None, "a plan with views says how they are made"
-        yield np.stack(
-            [
-                view_of(sample, identifier, number, plan.augmentation, plan.view_seed)
-                for sample, identifier in zip(own, plan.sample_ids, strict=True)
-            ]
-        )
 
 
 def _start_of(parent: VerifiedModel, artifact_set: ArtifactSet) -> TrainingState:

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,28 +91,28 @@ def train(state: StateDir, number: int, say: Voice, departure: Departure, *, ope
     def should_stop() -> bool:
         return departure.is_asked or not say.is_heard or workshop.is_closed
 
+    def on_notice(text: str) -> None:
+        say("notice", message=text)
+
     try:
         say("preparing")
-        prepared = workshop.prepare(plan, open_engine)
-        departure.is_stepping = True
-        listener = Listener(
-            on_step=on_step, on_notice=lambda text: say("notice", message=text), should_stop=should_stop
-        )
-        end = prepared.run(listener)
-        departure.is_stepping = False
-        if should_stop() and not workshop.is_closed:
-            say("stopped", step=prepared.step)
-            return
-        if end is RoundEnd.FINISHED:
-            say("evaluating")
-            _tell(say, workshop.judge(plan, prepared))
+        with closing(workshop.prepare(plan, open_engine, on_notice=on_notice)) as prepared:
+            departure.is_stepping = True
+            end = prepared.run(Listener(on_step=on_step, on_notice=on_notice, should_stop=should_stop))
+            departure.is_stepping = False
+            if should_stop() and not workshop.is_closed:
+                say("stopped", step=prepared.step)
+                return
+            if end is RoundEnd.FINISHED:
+                say("evaluating")
+                _tell(say, workshop.judge(plan, prepared))
     except Abandoned as reason:
         workshop.abandon(str(reason))
     except TrainingFailed as error:
         workshop.fail(plan, str(error))
         raise
-    except OSError:
-        # A round that was closed meanwhile lost its folders, perhaps under a checkpoint that was being written.
+    except (OSError, StoreDamaged):
+        # A round that was closed meanwhile lost a sample, or its folders under a checkpoint that was being written.
         if not workshop.is_closed:
             raise
     outcome = workshop.clear_if_closed()

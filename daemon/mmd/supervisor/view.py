@@ -16,6 +16,7 @@ from mmd.policy import Mode, Reason
 from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
+from mmd.samples.row_cache import cache_bytes
 from mmd.supervisor.ledger import Cost
 from mmd.supervisor.memory import lesson_in_force
 from mmd.supervisor.progress import Progress
@@ -52,6 +53,7 @@ def status_view(
             "holdout": counts.holdout,
             "new": counts.new,
             "bytes": counts.bytes,
+            "cache_bytes": cache_bytes(state_dir.cache_db),
         },
         "round": None if progress is None else _progress_view(progress, cost),
         "usage": {

@@ -22,27 +22,32 @@ class BatchOrder:
     own: int
     """How many samples of the owner there are; indices 0..own-1."""
     replay: int
-    """How many replay samples there are; they are indexed from `own * views` on."""
+    """How many replay samples there are; they are indexed from `own` on."""
     batch_size: int
     replay_per_batch: int
     views: int = 1
-    """In how many views each sample of the owner is seen; view v of sample i has the index v * own + i."""
+    """In how many views each sample of the owner is seen."""
 
     def indices(self, step: int) -> Indices:
         """Return the `batch_size` indices of the batch that follows `step` finished steps."""
         replay_places = self.replay_per_batch if self.replay else 0
         own_places = self.batch_size - replay_places
-        own = self._viewed(step * own_places, own_places)
+        own = _stream(self.seed, _OWN, self.own, step * own_places, own_places)
         if not replay_places:
             return own
         replay = _stream(self.seed, _REPLAY, self.replay, step * replay_places, replay_places)
-        return np.concatenate([own, self.own * self.views + replay])
+        return np.concatenate([own, self.own + replay])
 
-    def _viewed(self, start: int, count: int) -> Indices:
-        """Draw samples, each in its next view: of all batches of an epoch, about the same share is in each view."""
-        samples = _stream(self.seed, _OWN, self.own, start, count)
-        epochs = np.arange(start, start + count) // self.own
-        return samples + self.own * ((samples + epochs) % self.views)
+    def views_of(self, step: int) -> Indices:
+        """Return in which view each sample of that batch is seen: its next one every epoch, and each in another.
+
+        A replay sample is seen in view 0, as it is.
+        """
+        samples = self.indices(step)
+        replay_places = self.replay_per_batch if self.replay else 0
+        own_places = self.batch_size - replay_places
+        epochs = (step * own_places + np.arange(self.batch_size)) // self.own
+        return np.where(samples < self.own, (samples + epochs) % self.views, 0)
 
 
 def _stream(seed: int, kind: int, size: int, start: int, count: int) -> Indices:

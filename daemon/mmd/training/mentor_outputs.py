@@ -1,66 +1,100 @@
-"""What does the Mentor say about the samples of this round? It runs once a sample, and the answers are kept on disk.
+"""What does the Mentor say about a batch? It is asked once a sample and view, and the answers are kept in the cache.
 
-They lie as one `.npy` a tensor in `rounds/NNNN/mentor/`, in the order of the round's samples with the replay samples
-after them, and are mapped into memory, so that a round needs memory for one batch of them only.
+They are kept as 16-bit floats: what the probes compare is far coarser. The Mentor is asked about one row at a time, so
+that a row which has to be asked about again gets the same bits, whatever is asked with it.
 """
 
-import hashlib
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from mmd import durable
-from mmd.artifact.load import ArtifactSet, file_sha256, normalise
+from mmd.artifact.load import ArtifactSet, normalise
 from mmd.artifact.manifest import Manifest
 from mmd.training.engine import Floats
+from mmd.training.rows import TARGET_KIND, GuardedCache, Indices, ReadThrough, RoundInputs, Row, chunks
 
-_BATCH = 32
-_INDEX_NAME = "index.json"
+_HALF = np.dtype("<f2")
+_LARGEST_HALF = 65504.0
+_TRIES = 3
 
 
 class MentorOutputs(Protocol):
     """Gives the Mentor's outputs for a batch."""
 
-    def rows(self, indices: NDArray[np.int64]) -> Mapping[str, Floats]:
-        """Return every output of `mentor.onnx` that training uses, by name, [len(indices), ...]."""
+    def rows(self, samples: Indices, views: Indices) -> Mapping[str, Floats]:
+        """Return every output of `mentor.onnx` that training uses, by name, [len(samples), ...]."""
         ...
 
 
 class SilentMentor:
     """Zeros, for a round whose loss never asks the Mentor: the graph wants its inputs all the same."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._shapes = output_shapes(manifest)
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Speak under the names and in the `shapes` of `output_shapes`; none for a graph with the Mentor in it."""
+        self._shapes = shapes
 
-    def rows(self, indices: NDArray[np.int64]) -> Mapping[str, Floats]:
-        return {name: np.zeros((len(indices), *shape), np.float32) for name, shape in self._shapes.items()}
+    def rows(self, samples: Indices, views: Indices) -> Mapping[str, Floats]:
+        return {name: np.zeros((len(samples), *shape), np.float32) for name, shape in self._shapes.items()}
 
 
 class CachedMentor:
-    """The Mentor's outputs, mapped from the files in a round's folder."""
+    """The Mentor's outputs, asked for once and then read from the cache."""
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self._arrays: dict[str, Floats] = {
-            name: np.load(folder / _file_name(position), mmap_mode="r", allow_pickle=False)
-            for position, name in enumerate(names)
+    def __init__(
+        self,
+        artifact_set: ArtifactSet,
+        inputs: RoundInputs,
+        sample_ids: Sequence[str] = (),
+        guarded: GuardedCache | None = None,
+        *,
+        threads: int = 1,
+    ) -> None:
+        self._set = artifact_set
+        self._inputs = inputs
+        self._threads = threads
+        self._shapes = output_shapes(artifact_set.manifest)
+        self._session: Any = None
+        self._kept = ReadThrough(TARGET_KIND, sample_ids, self._ask, guarded)
+
+    def rows(self, samples: Indices, views: Indices) -> Mapping[str, Floats]:
+        contents = self._kept.contents(list(zip(samples.tolist(), views.tolist(), strict=True)))
+        numbers = np.frombuffer(b"".join(contents), _HALF).reshape(len(samples), -1).astype(np.float32)
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes.values()])
+        parts = np.split(numbers, ends[:-1], axis=1)
+        return {
+            name: np.ascontiguousarray(part).reshape(len(samples), *shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
-    def rows(self, indices: NDArray[np.int64]) -> Mapping[str, Floats]:
-        return {name: np.ascontiguousarray(array[indices]) for name, array in self._arrays.items()}
+    def ask_all(self, rows: Iterable[Row]) -> None:
+        """Ask the Mentor about every row that the cache does not have whole, and put the Mentor away."""
+        for chunk in chunks(rows):
+            self._kept.contents(chunk)
+        self._session = None
 
+    def missing(self, rows: Iterable[Row]) -> int:
+        """Return how many of `rows` the Mentor has not been asked about."""
+        return self._kept.missing(rows)
 
-class _Index(msgspec.Struct, frozen=True):
-    """Everything in `index.json`: what the files hold and how they hash."""
+    def measured(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """Return the seconds a row for asking the Mentor, and for reading what it said; a few `rows` are enough."""
+        self._kept.contents(rows)
+        asking = _shortest(lambda: list(self._ask(rows)))
+        return asking / len(rows), _shortest(lambda: self._kept.contents(rows)) / len(rows)
 
-    inputs_sha256: str
-    artifact_sha256: str
-    names: list[str]
-    sha256: list[str]
+    def _ask(self, rows: Sequence[Row]) -> Iterator[bytes]:
+        from mmd.artifact.session import open_session
+
+        manifest = self._set.manifest
+        if self._session is None:
+            self._session = open_session(self._set.path(manifest.graphs.mentor), threads=self._threads)
+        for stored in self._inputs.rows(*np.array(rows, np.int64).T):
+            feed = {manifest.input.name: normalise(stored[None], manifest.input)}
+            outputs = np.concatenate([output.ravel() for output in self._session.run(list(self._shapes), feed)])
+            yield np.clip(outputs, -_LARGEST_HALF, _LARGEST_HALF).astype(_HALF).tobytes()
 
 
 def output_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
@@ -74,58 +108,15 @@ def has_mentor(manifest: Manifest) -> bool:
     return manifest.graphs.mentor in manifest.files
 
 
-def cache_mentor_outputs(
-    folder: Path, artifact_set: ArtifactSet, inputs: NDArray[np.generic], *, threads: int
-) -> CachedMentor:
-    """Return the Mentor's outputs for the preprocessed `inputs` [n, *shape], computed unless `folder` has them whole.
-
-    A crash leaves the folder absent or whole; a damaged one is computed again, to the same bits.
-    """
-    names = list(output_shapes(artifact_set.manifest))
-    wanted = hashlib.sha256(np.ascontiguousarray(inputs).tobytes()).hexdigest()
-    if not _is_whole(folder, artifact_set, wanted, names):
-        shutil.rmtree(folder, ignore_errors=True)
-        prepared = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(prepared, ignore_errors=True)
-        durable.make_folder(prepared)
-        _compute(prepared, artifact_set, inputs, names, threads)
-        hashes = [file_sha256(prepared / _file_name(position)) for position in range(len(names))]
-        index = _Index(inputs_sha256=wanted, artifact_sha256=artifact_set.sha256, names=names, sha256=hashes)
-        (prepared / _INDEX_NAME).write_bytes(msgspec.json.encode(index))
-        durable.install_folder(prepared, folder)
-    return CachedMentor(folder, names)
+def target_bytes(manifest: Manifest) -> int:
+    """Return how much the Mentor says about one row, in bytes."""
+    return _HALF.itemsize * sum(math.prod(shape) for shape in output_shapes(manifest).values())
 
 
-def _is_whole(folder: Path, artifact_set: ArtifactSet, inputs_sha256: str, names: list[str]) -> bool:
-    try:
-        index = msgspec.json.decode((folder / _INDEX_NAME).read_bytes(), type=_Index)
-        hashes = [file_sha256(folder / _file_name(position)) for position in range(len(names))]
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return index == _Index(inputs_sha256=inputs_sha256, artifact_sha256=artifact_set.sha256, names=names, sha256=hashes)
+def _shortest(work: Callable[[], object]) -> float:
+    def seconds() -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
 
-
-def _compute(
-    folder: Path, artifact_set: ArtifactSet, inputs: NDArray[np.generic], names: list[str], threads: int
-) -> None:
-    from mmd.artifact.session import open_session
-
-    manifest = artifact_set.manifest
-    session = open_session(artifact_set.path(manifest.graphs.mentor), threads=threads)
-    shapes = output_shapes(manifest)
-    files = [
-        np.lib.format.open_memmap(
-            folder / _file_name(position), mode="w+", dtype=np.float32, shape=(len(inputs), *shapes[name])
-        )
-        for position, name in enumerate(names)
-    ]
-    for start in range(0, len(inputs), _BATCH):
-        batch = normalise(inputs[start : start + _BATCH], manifest.input)
-        for file, value in zip(files, session.run(names, {manifest.input.name: batch}), strict=True):
-            file[start : start + _BATCH] = value
-    for file in files:
-        file.flush()
-
-
-def _file_name(position: int) -> str:
-    return f"{position:02d}.npy"
+    return min(seconds() for _ in range(_TRIES))

@@ -32,7 +32,10 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Seconds since the epoch."""
     artifact_sha256: str
     engine: Literal["portable", "ort_training"]
-    variant: Literal["cached", "fused"] = "cached"
+    variant: Literal["auto", "cached", "fused"] = "cached"
+    """auto: not decided yet; the trainer measures, and writes what it decided before its first step."""
+    cache_mib: float = 256.0
+    """How large the cache of views and of what the Mentor says may become."""
     threads: int
     seed: int
     preset: str
@@ -135,6 +138,8 @@ def make_plan(
         created=now,
         artifact_sha256=artifact_set.sha256,
         engine="portable" if training.engine == "auto" else training.engine,
+        variant=training.variant,
+        cache_mib=training.cache_mib,
         threads=training.threads,
         seed=training.seed + number,
         preset=preset,

@@ -23,6 +23,7 @@ from mmd.training.engine import Batch, Engine, TrainingState
 from mmd.training.losses import LossLog, loss_line
 from mmd.training.mentor_outputs import MentorOutputs
 from mmd.training.plan import RoundPlan, fail_without_numbers
+from mmd.training.rows import Indices, RoundInputs
 from mmd.training.schedule import learning_rate_at, weights_at
 
 _MOST_RECOVERIES = 3
@@ -38,37 +39,34 @@ class RoundEnd(Enum):
 
 @dataclass(frozen=True)
 class RoundData:
-    """What a round trains on: the plan's samples, view by view, with the replay samples after them."""
+    """What a round trains on: the plan's samples, with the replay samples after them."""
 
-    inputs: NDArray[np.generic]
-    """[own * views + replay, *shape], preprocessed, before scale, mean and std."""
+    inputs: RoundInputs
     labels: NDArray[np.int64]
-    """[own * views + replay]"""
+    """[own + replay]"""
     own: int
     mentor: MentorOutputs
     input_spec: InputSpec
     dropout: tuple[DropoutSpec, ...] = ()
-    views: int = 1
-    places: NDArray[np.int64] | None = None
-    """Where the samples lie in the arrays; `None`: all of them, as they are. See `only`."""
+    places: Indices | None = None
+    """Where the samples lie; `None`: all of them, as they are. See `only`."""
 
     @property
     def size(self) -> int:
-        return len(self.inputs) if self.places is None else len(self.places)
+        return len(self.labels) if self.places is None else len(self.places)
 
     def only(self, kept: Sequence[int]) -> "RoundData":
         """Return the same without the owner's samples that are not `kept`; nothing is copied."""
-        views = [np.array(kept, np.int64) + view * self.own for view in range(self.views)]
-        places = np.concatenate([*views, np.arange(self.own * self.views, len(self.inputs))])
+        places = np.concatenate([np.array(kept, np.int64), np.arange(self.own, len(self.labels))])
         return replace(self, own=len(kept), places=places)
 
-    def batch(self, indices: NDArray[np.int64]) -> Batch:
+    def batch(self, samples: Indices, views: Indices) -> Batch:
         if self.places is not None:
-            indices = self.places[indices]
+            samples = self.places[samples]
         return Batch(
-            inputs=normalise(self.inputs[indices], self.input_spec),
-            labels=self.labels[indices],
-            mentor=self.mentor.rows(indices),
+            inputs=normalise(self.inputs.rows(samples, views), self.input_spec),
+            labels=self.labels[samples],
+            mentor=self.mentor.rows(samples, views),
         )
 
 
@@ -125,16 +123,16 @@ class _Run:
         order = BatchOrder(
             seed=plan.seed,
             own=data.own,
-            replay=data.size - data.own * data.views,
+            replay=data.size - data.own,
             batch_size=plan.batch_size,
             replay_per_batch=plan.replay_per_batch,
-            views=data.views,
+            views=plan.views,
         )
         while self._step < plan.steps:
             if listener.should_stop():
                 self._save(engine)
                 return RoundEnd.STOPPED
-            batch = data.batch(order.indices(self._step))
+            batch = data.batch(order.indices(self._step), order.views_of(self._step))
             masks = dropout_masks(data.dropout, plan.seed, self._step, len(batch.inputs))
             if self._take_step(engine, replace(batch, masks=masks), listener) and (
                 not self._is_regular() or self._save(engine)

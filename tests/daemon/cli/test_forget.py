@@ -12,6 +12,7 @@ from mmd.durable import write_json
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.samples import SampleStore
+from mmd.samples.row_cache import RowCache
 
 
 @pytest.fixture
@@ -107,12 +108,11 @@ def test_models_that_never_saw_it_stay(state: StateDir) -> None:
     assert linked_generation(state.models) == 1
 
 
-def test_the_open_round_that_trains_on_it_is_abandoned_with_its_features(state: StateDir) -> None:
+def test_the_open_round_that_trains_on_it_is_abandoned_with_its_checkpoints(state: StateDir) -> None:
     ids = training_ids(state)
     folder = state.rounds / "0001"
-    for name in ("mentor", "checkpoints"):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "trace").write_bytes(b"trace")
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "trace").write_bytes(b"trace")
     write_json(folder / "plan.json", {"number": 1, "sample_ids": ids})
     call_mmd("forget", ids[0], state=state.root)
     assert sorted(path.name for path in folder.iterdir()) == ["done.json", "plan.json"]
@@ -123,6 +123,8 @@ def test_no_byte_of_it_is_left_in_the_state_folder(state: StateDir) -> None:
     with SampleStore(state.samples_db) as store:
         identifier = store.training_ids()[0]
         content = store.load([identifier])[0].tobytes()
+    with RowCache(state.cache_db, "scope") as cache, cache.writing():
+        cache.write({bytes.fromhex(identifier) + b"\0\1v": content})
     run_mmd("forget", identifier, state=state.root)
     for path in state.root.rglob("*"):
         if path.is_file():

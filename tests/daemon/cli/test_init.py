@@ -13,6 +13,7 @@ from mmd.artifact import open_set
 from mmd.artifact.card import linked_generation
 from mmd.layout import StateDir
 from mmd.samples import SampleStore
+from mmd.samples.row_cache import RowCache
 from mmd.supervisor.lock import DaemonLock
 
 
@@ -95,11 +96,13 @@ def test_force_replaces_set_and_models_and_keeps_the_samples(state: StateDir, fa
     init(state, fake_set)
     call_mmd("ingest", write_class_folders(tmp_path / "in", {"cat": 3}), state=state.root)
     (state.rounds / "0001").mkdir(parents=True)
+    RowCache(state.cache_db, "what the old Mentor said").close()
     other = write_fake_set(tmp_path / "b-set", flavour="b", classes=("ant", "cat", "dog"))
     assert init(state, other, "--force")[0] == 0
     assert open_set(state.artifact_set).sha256 == open_set(other).sha256
     assert linked_generation(state.models) == 0
     assert not state.rounds.exists()
+    assert not state.cache_db.exists()
     with SampleStore(state.samples_db) as store:
         assert store.class_counts() == {"cat": 3}
         assert store.form.classes == ("ant", "cat", "dog")

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
 from mmd.samples import Added, NewSample, Outcome, SampleForm, SampleStore
 from mmd.samples.form import is_held_out, sample_id
+from mmd.samples.row_cache import CACHE_NAME, RowCache
 
 FORM = SampleForm("image", (1, 2, 2), ("cat", "dog"))
 
@@ -286,6 +287,8 @@ def test_forgetting_says_so_when_another_reader_keeps_the_bytes_in_the_journal(
 def test_an_erasure_that_a_crash_cut_off_is_finished_by_the_next_writer(tmp_path: Path) -> None:
     path = tmp_path / "samples.db"
     SampleStore.create(path, FORM, holdout_fraction=0.25).close()
+    with RowCache(tmp_path / CACHE_NAME, "scope") as cache, cache.writing():
+        cache.write({b"\xab" * 32 + b"\0\1v": b"\xde\xad\xbe\xef, turned a little"})
     code = (
         "import os, sys; from pathlib import Path; from mmd.samples import NewSample, SampleStore\n"
         "store = SampleStore(Path(sys.argv[1]))\n"

@@ -25,7 +25,7 @@ from mmd.supervisor.progress import open_round
 from mmd.supervisor.rounds import begin_round, finish_round, trainer_command
 from mmd.training.checkpoint import CheckpointFolder, save_checkpoint
 from mmd.training.engine import StepLosses, TrainingState
-from mmd.training.plan import RoundPlan, write_plan
+from mmd.training.plan import RoundPlan, read_plan, write_plan
 from mmd.training.portable import PortableEngine
 
 Capture = pytest.CaptureFixture[str]
@@ -178,13 +178,61 @@ def test_labels_alone_never_wake_the_mentor(tmp_path: Path, tiny_set: Path, caps
     begin(board)
     code, _ = run_trainer(board, capsys)
     assert code == 0
-    assert not (board.state.rounds / "0001" / "mentor").exists()
+    assert not board.state.cache_db.exists()
 
 
-def test_the_fused_variant_trains_too(board: Board, capsys: Capture) -> None:
-    write_plan(board.state, msgspec.structs.replace(begin(board), variant="fused"))
+def test_the_fused_variant_trains_too(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, variant="fused", views=2)
+    begin(board)
     _, events = run_trainer(board, capsys)
     assert events[-1]["event"] == "verdict"
+
+
+def test_an_open_variant_is_decided_once_and_the_reason_is_told(
+    tmp_path: Path, tiny_set: Path, capsys: Capture
+) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, variant="auto")
+    assert begin(board).variant == "auto"
+    _, events = run_trainer(board, capsys)
+    decided = read_plan(board.state.rounds / "0001").variant
+    assert decided in ("cached", "fused")
+    (told,) = [event["message"] for event in events if event["event"] == "notice"]
+    assert "in every step" in told
+    assert events[-1]["event"] == "verdict"
+    (board.state.rounds / "0001" / "verdict.json").unlink()
+    _, again = run_trainer(board, capsys)
+    assert not [event for event in again if event["event"] == "notice"]
+
+
+def test_without_room_an_open_variant_is_fused(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, variant="auto", cache_mib=0.01)
+    begin(board)
+    _, events = run_trainer(board, capsys)
+    assert read_plan(board.state.rounds / "0001").variant == "fused"
+    assert "training.cache_mib allows 0.01" in next(event["message"] for event in events if event["event"] == "notice")
+
+
+def test_without_room_the_cached_variant_takes_the_same_steps(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    losses = []
+    for name, cache_mib in (("roomy", 256.0), ("full", 0.0)):
+        board = tiny_board(tmp_path / name, tiny_set, cache_mib=cache_mib, views=2)
+        begin(board)
+        run_trainer(board, capsys)
+        losses.append((board.state.rounds / "0001" / "losses.jsonl").read_bytes())
+        assert board.state.cache_db.exists() == (cache_mib > 0)
+    assert losses[0] == losses[1]
+
+
+def test_a_second_round_asks_the_mentor_about_new_samples_only(board: Board, capsys: Capture) -> None:
+    begin(board)
+    run_trainer(board, capsys)
+    before = board.state.cache_db.stat().st_mtime_ns
+    with board.store() as store:
+        finish_round(board.state, 1, store)
+    write_plan(board.state, msgspec.structs.replace(begin(board), number=2))
+    capsys.readouterr()
+    assert trainer.main(["--state-dir", str(board.state.root), "--round", "2"]) == 0
+    assert board.state.cache_db.stat().st_mtime_ns == before
 
 
 def test_too_few_held_out_samples_are_the_reason_for_no_promotion(board: Board, capsys: Capture) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.manifest import Schedule
@@ -24,6 +23,7 @@ from mmd.training.engines import open_engine
 from mmd.training.feeds import initial_state
 from mmd.training.plan import RoundPlan
 from mmd.training.round import Listener, RoundData, run_round
+from mmd.training.rows import ArrayInputs, Indices
 from mmd_tools.fuse import fuse
 from mmd_tools.nets import NetRecipe, build_net, parameter_count, with_weights
 from mmd_tools.presets import PRESETS
@@ -91,8 +91,8 @@ class _Outputs:
 
     arrays: Mapping[str, Floats]
 
-    def rows(self, indices: NDArray[np.int64]) -> Mapping[str, Floats]:
-        return {name: array[indices] for name, array in self.arrays.items()}
+    def rows(self, samples: Indices, views: Indices) -> Mapping[str, Floats]:
+        return {name: array[samples] for name, array in self.arrays.items()}
 
 
 class MentoringBench:
@@ -178,7 +178,7 @@ def train_one(artifact_set: ArtifactSet, pool: Pool, schedule: Schedule, *, per_
     count = per_class * len(manifest.classes)
     plan = _plan(artifact_set, schedule, STEPS[per_class], seed)
     data = RoundData(
-        inputs=pool.digits.inputs[:count],
+        inputs=ArrayInputs(pool.digits.inputs[:count]),
         labels=pool.digits.labels[:count],
         own=count,
         mentor=_Outputs({name: array[:count] for name, array in pool.mentor.items()}),
