@@ -128,7 +128,7 @@ class StreamedInputs:
     @property
     def row_bytes(self) -> int:
         """How large a row is that took work."""
-        return int(self._dtype.itemsize) * math.prod(self._shape)
+        return int(self._dtype.itemsize * math.prod(self._shape))
 
     def takes_work(self, view: int) -> bool:
         """Return whether rows in this view are more than what is stored."""
