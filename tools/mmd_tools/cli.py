@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": "mmd_tools.prepare:prepare",
     "train": "mmd_tools.train:train",
     "inspect": "mmd_tools.inspect:inspect_command",
+    "pairs": "mmd_tools.fuse.command:pairs_command",
     "fuse": "mmd_tools.fuse.command:fuse_command",
     "verify": "mmd_tools.verify:verify_command",
     "step": "mmd_tools.step:step",

@@ -93,6 +93,19 @@ class ProbeRecipe(_Section, frozen=True):
     """Points [progress, factor]: the pair's own schedule, times `weight` and beta; without it the factor is 1."""
 
 
+class AutoRecipe(_Section, frozen=True):
+    """`[auto]`, with `pairs = "auto"`: how many pairs are looked for, by what, and what each of them becomes."""
+
+    count: Count = 1
+    measure: Literal["cka", "cosine"] = "cka"
+    """What the layers' activations are ranked by; `mmd-tools pairs` shows both."""
+    loss: HintLoss = "rmse"
+    width: Width | None = None
+    scope: Scope = "whole"
+    weight: NonNegative = 1.0
+    """These four as in `[[probe]]`."""
+
+
 class LossRecipe(_Section, frozen=True):
     """`[loss]`: the presets are always there; `[loss.schedules.NAME]` adds one or replaces one."""
 
@@ -142,6 +155,9 @@ class Recipe(_Section, frozen=True):
     nets: dict[str, NetRecipe] = {}
     """What `mmd-tools train` makes the two networks of; not read by `fuse`."""
     input: InputRecipe = InputRecipe()
+    pairs: Literal["named", "auto"] = "named"
+    """Whether the pairs are those of `[[probe]]`, or found by what the layers do on the anchor set."""
+    auto: AutoRecipe | None = None
     probe: tuple[ProbeRecipe, ...] = ()
     loss: LossRecipe = LossRecipe()
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -174,6 +190,13 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_loss(recipe: Recipe) -> None:
+    if recipe.pairs == "auto" and recipe.probe:
+        raise UsageError('`pairs = "auto"` finds the pairs, and [[probe]] names them; remove one of the two.')
+    if recipe.pairs == "named" and recipe.auto is not None:
+        raise UsageError('[auto] is for `pairs = "auto"`, which is not there; add it, or remove [auto].')
+    auto = recipe.auto
+    if auto and auto.width and auto.loss in ("attention", "similarity"):
+        raise UsageError(f"`auto.width` is of no use: the loss `{auto.loss}` compares any widths; remove it.")
     loss = recipe.loss
     if loss.soft != "dkd" and (loss.tckd_weight, loss.nckd_weight) != (1.0, 8.0):
         raise UsageError(f'`loss.tckd_weight` and `loss.nckd_weight` are for `soft = "dkd"`, not "{loss.soft}".')

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from mmd.durable import install_folder, make_folder, remove_folder
 from mmd.errors import ArtifactRefused, UsageError
@@ -18,12 +21,13 @@ from mmd_tools.fuse.gradients import training_files
 from mmd_tools.fuse.graphs import forward_graph, mentor_model, reserve_names
 from mmd_tools.fuse.losses import Terms
 from mmd_tools.fuse.network import Network, read_network, renamed
+from mmd_tools.fuse.pairing import Likeness, chosen_probes, rank
 from mmd_tools.fuse.probes import Probe, resolve_probe
 from mmd_tools.fuse.projectors import fit_projectors, start_at
 from mmd_tools.fuse.rewrite import Unfit
 from mmd_tools.fuse.widths import settle_widths
 from mmd_tools.fuse.write import SetContent, input_spec, write_set
-from mmd_tools.recipe import Recipe, check_recipe
+from mmd_tools.recipe import AutoRecipe, ProbeRecipe, Recipe, check_recipe
 
 Report = Callable[[str], None]
 
@@ -45,20 +49,22 @@ def fuse(
     *,
     force: bool = False,
     report: Report = lambda stage: None,
-) -> None:
+) -> tuple[Likeness, ...]:
     """Write the artifact set of `mentor` and `mentee` to the folder `out`, which appears whole or not at all.
 
-    Without a Mentor the set trains on labels alone. Raises `UsageError` for a recipe that does not fit the networks,
+    Without a Mentor the set trains on labels alone. Returns how alike the layers are where the recipe lets the pairs be
+    found; nothing where it names them. Raises `UsageError` for a recipe that does not fit the networks,
     `ArtifactRefused` for a network that cannot be fused.
     """
     check_recipe(recipe)
     _refuse_occupied(out, force=force)
     report("reading the networks")
     pair = read_pair(mentor, mentee, recipe)
-    is_audio = recipe.input.kind == "audio"
-    stored_shape = input_spec(pair.mentee, recipe).stored_shape
-    anchor = read_anchor(Path(recipe.anchor), stored_shape, len(recipe.classes), is_audio=is_audio)
-    replay = recipe_preprocessing(recipe.input)(anchor[0][0::2])
+    anchor, replay = _read_samples(pair, recipe)
+    ranking: tuple[Likeness, ...] = ()
+    if recipe.pairs == "auto":
+        report("comparing the layers")
+        pair, ranking = _paired(pair, recipe, replay)
     content = _build(pair, recipe, replay=replay, report=report)
     report("writing the set")
     make_folder(out.absolute().parent)
@@ -72,6 +78,29 @@ def fuse(
     except BaseException:
         shutil.rmtree(prepared, ignore_errors=True)
         raise
+    return ranking
+
+
+def find_pairs(mentor: Path, mentee: Path, recipe: Recipe) -> tuple[Likeness, ...]:
+    """Return how alike the layers of both networks are on the anchor set, and which of them `fuse` would pair."""
+    check_recipe(recipe)
+    pair = read_pair(mentor, mentee, msgspec.structs.replace(recipe, probe=()))
+    return _paired(pair, recipe, _read_samples(pair, recipe)[1])[1]
+
+
+def _paired(pair: Pair, recipe: Recipe, replay: edit.Array) -> tuple[Pair, tuple[Likeness, ...]]:
+    assert pair.mentor is not None, "`read_pair` refuses to look for pairs without a mentor"
+    asked = recipe.auto or AutoRecipe()
+    ranking = rank(pair.mentor, pair.mentee, replay, input_spec(pair.mentee, recipe), asked)
+    return Pair(pair.mentee, pair.mentor, _resolved(chosen_probes(ranking, asked), pair.mentor, pair.mentee)), ranking
+
+
+def _read_samples(pair: Pair, recipe: Recipe) -> tuple[tuple[edit.Array, NDArray[np.int64]], edit.Array]:
+    """Return the anchor set as stored, and what training may see of it, preprocessed: the even rows."""
+    is_audio = recipe.input.kind == "audio"
+    stored_shape = input_spec(pair.mentee, recipe).stored_shape
+    anchor = read_anchor(Path(recipe.anchor), stored_shape, len(recipe.classes), is_audio=is_audio)
+    return anchor, recipe_preprocessing(recipe.input)(anchor[0][0::2])
 
 
 def _refuse_occupied(out: Path, *, force: bool) -> None:
@@ -89,7 +118,7 @@ def read_pair(mentor: Path | None, mentee: Path, recipe: Recipe) -> Pair:
     _check_classes(small, recipe)
     _check_normalisation(small, recipe)
     if big is None:
-        if recipe.probe:
+        if recipe.probe or recipe.pairs == "auto":
             raise UsageError("The recipe has probes, but there is no mentor; remove them or name one.")
         return Pair(small, None, ())
     _check_classes(big, recipe)
@@ -98,8 +127,11 @@ def read_pair(mentor: Path | None, mentee: Path, recipe: Recipe) -> Pair:
             f"The mentor {big.source} takes {list(big.input_shape)} a sample and the mentee {small.source} "
             f"{list(small.input_shape)}; both must take the same."
         )
-    probes = tuple(resolve_probe(index, asked, big, small) for index, asked in enumerate(recipe.probe))
-    return Pair(small, big, probes)
+    return Pair(small, big, _resolved(recipe.probe, big, small))
+
+
+def _resolved(asked: Sequence[ProbeRecipe], mentor: Network, mentee: Network) -> tuple[Probe, ...]:
+    return tuple(resolve_probe(index, each, mentor, mentee) for index, each in enumerate(asked))
 
 
 def _check_classes(network: Network, recipe: Recipe) -> None:

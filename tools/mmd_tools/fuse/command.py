@@ -1,18 +1,32 @@
-"""`mmd-tools fuse`: parse, call, show progress on a terminal."""
+"""`mmd-tools fuse` and `pairs`: parse, call, show progress on a terminal."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from mmd_tools.fuse.pairing import Likeness
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_SHOWN = 12
+"""Rows of the ranking in a table; `--json` has them all."""
+
 
 @click.command("fuse")
-@click.option("--mentor", type=click.Path(path_type=Path, dir_okay=False), help="The big network (ONNX).")
-@click.option("--mentee", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The small one (ONNX).")
-@click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The recipe (TOML).")
+@click.option("--mentor", type=_FILE, help="The big network (ONNX).")
+@click.option("--mentee", type=_FILE, required=True, help="The small one (ONNX).")
+@click.option("--recipe", type=_FILE, required=True, help="The recipe (TOML).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the artifact set.")
 @click.option("--no-mentor", is_flag=True, help="Build a set that trains on labels alone.")
 @click.option("--force", is_flag=True, help="Replace the folder when it is not empty.")
-def fuse_command(mentor: Path | None, mentee: Path, recipe: Path, out: Path, no_mentor: bool, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the set, and how the pairs were found.")
+def fuse_command(
+    mentor: Path | None, mentee: Path, recipe: Path, out: Path, no_mentor: bool, force: bool, as_json: bool
+) -> None:
     """Make one artifact set out of a Mentor, a Mentee and a recipe."""
     from rich.console import Console
 
@@ -25,6 +39,47 @@ def fuse_command(mentor: Path | None, mentee: Path, recipe: Path, out: Path, no_
     asked = load_recipe(recipe)
     console = Console(stderr=True)
     with console.status("starting") as status:
-        fuse(mentor, mentee, asked, out, force=force, report=status.update)
+        ranking = fuse(mentor, mentee, asked, out, force=force, report=status.update)
+    if as_json:
+        click.echo(json.dumps({"set": str(out), "ranking": [asdict(pair) for pair in ranking]}))
+    elif ranking:
+        _show(ranking)
     if console.is_terminal:
         console.print(f"Wrote the artifact set {out}; check it with `mmd-tools verify {out}`.")
+
+
+@click.command("pairs")
+@click.option("--mentor", type=_FILE, required=True, help="The big network (ONNX).")
+@click.option("--mentee", type=_FILE, required=True, help="The small one (ONNX).")
+@click.option("--recipe", type=_FILE, required=True, help="The recipe (TOML).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, every two layers in it.")
+def pairs_command(mentor: Path, mentee: Path, recipe: Path, as_json: bool) -> None:
+    """Rank the layers of Mentor and Mentee by how alike they are on the anchor set, and build nothing."""
+    from rich.console import Console
+
+    from mmd_tools.fuse import find_pairs
+    from mmd_tools.recipe import load_recipe
+
+    asked = load_recipe(recipe)
+    with Console(stderr=True).status("comparing the layers"):
+        ranking = find_pairs(mentor, mentee, asked)
+    if as_json:
+        click.echo(json.dumps([asdict(pair) for pair in ranking]))
+    else:
+        _show(ranking)
+
+
+def _show(ranking: "Sequence[Likeness]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("mentor", "shape", "mentee", "shape", "cka", "cosine", "", box=None, pad_edge=False)
+    shown = [pair for index, pair in enumerate(ranking) if index < _SHOWN or pair.is_chosen]
+    for pair in shown:
+        shapes = ["x".join(map(str, shape)) for shape in (pair.mentor_shape, pair.mentee_shape)]
+        scores = f"{pair.cka:.3f}", f"{pair.cosine:.3f}", "paired" if pair.is_chosen else ""
+        table.add_row(pair.mentor, shapes[0], pair.mentee, shapes[1], *scores)
+    console = Console()
+    console.print(table) if console.is_terminal else console.print(table, width=200, highlight=False)
+    if len(shown) < len(ranking):
+        click.echo(f"and {len(ranking) - len(shown)} less alike; --json lists all")
