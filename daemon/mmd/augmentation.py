@@ -17,10 +17,13 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """
 
     shift_pixels: NonNegative = 0.0
+    """In any direction."""
     rotation_degrees: NonNegative = 0.0
+    """Either way."""
     scale: NonNegative = 0.0
     """Each axis is stretched by a factor between exp(-scale) and exp(scale)."""
     shear: NonNegative = 0.0
+    """Of each row against the next, as a share of a pixel."""
     warp_pixels: NonNegative = 0.0
     """Standard deviation of a smooth random displacement (after Simard et al., ICDAR 2003)."""
     contrast: NonNegative = 0.0
@@ -30,6 +33,7 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     shift_steps: NonNegative = 0.0
     """Along the last axis, in whole steps; what comes in is 0."""
     gain_decibels: NonNegative = 0.0
+    """Louder or quieter."""
     noise: NonNegative = 0.0
     """White noise, as a share of the sample's own root mean square."""
 

@@ -38,23 +38,30 @@ class AudioAugmentRecipe(_Section, frozen=True):
     speed: NonNegative = 0.0
     """Played faster or slower, and so higher or lower, by a factor between exp(-speed) and exp(speed)."""
     shift_ms: NonNegative = 0.0
+    """Earlier or later."""
     gain_db: NonNegative = 0.0
+    """Louder or quieter."""
     tilt_db: NonNegative = 0.0
     """Of the spectrum, from its lower to its upper end, as other microphones have it."""
     noise_db: NonNegative = 0.0
     """Noise from 50 dB below the recording up to so many dB louder than that."""
     mask_frames: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Spectra in a row that are set to their mean (SpecAugment, arXiv:1904.08779)."""
     mask_mels: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Features that are set to their mean (SpecAugment, arXiv:1904.08779)."""
+    """Features of every spectrum, neighbours, that are set to their mean."""
 
 
 class PretrainRecipe(_Section, frozen=True):
     """`[nets.NAME.training]`: how the shipped weights are made, offline."""
 
     epochs: Count = 10
+    """How often each training sample is seen."""
     batch_size: Count = 64
+    """Samples a step."""
     learning_rate: Positive = 2e-3
+    """The highest one."""
     decay: Literal["cosine", "linear"] = "cosine"
+    """How it falls to 0."""
     schedule: str = "obedient"
     """Of the loss, where a Mentor takes part."""
 
@@ -63,9 +70,11 @@ class NetRecipe(_Section, frozen=True):
     """`[nets.NAME]`: one network, from its layers to its training."""
 
     layers: tuple[str, ...]
+    """A text a layer, as "conv 8 5", "relu", "pool 2", "flatten", "fc 10"; the last has the classes."""
     input: tuple[Count, ...]
     """Without the batch: (channels, height, width), or (features,)."""
     seed: int = 0
+    """Of the first weights."""
     training: PretrainRecipe = PretrainRecipe()
     augment: Augmentation = Augmentation()
     """Of each training sample, drawn anew in every epoch."""

@@ -70,9 +70,11 @@ class Schedule(_Part, frozen=True):
     """Piecewise linear coefficients over the progress of a round."""
 
     alpha: tuple[Point, ...]
+    """Of the label loss: points (progress through the round, coefficient)."""
     beta: tuple[Point, ...]
     """Shared by all probe pairs, each times its entry in `LossSpec.hint_weights`."""
     gamma: tuple[Point, ...]
+    """Of the soft loss."""
 
 
 class LossSpec(_Part, frozen=True):
@@ -99,13 +101,19 @@ class OptimizerSpec(_Part, frozen=True):
     """
 
     kind: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD as PyTorch has it."""
     beta1: float = 0.9
+    """AdamW: how slowly the first moment follows the gradient."""
     beta2: float = 0.999
+    """AdamW: how slowly the second moment follows its square."""
     epsilon: float = 1e-8
+    """AdamW: what keeps the divisor from 0."""
     weight_decay: float = 0.01
+    """The share of a weight that is taken from it, times the learning rate."""
     momentum: float = 0.0
     """SGD only; 0 keeps no moment."""
     nesterov: bool = False
+    """SGD only: look ahead along the momentum."""
     clip_norm: float = 0.0
     """All gradients together are shortened to this length where they are longer; 0: never."""
 
