@@ -75,7 +75,7 @@ def test_the_service_speaks_to_systemd_and_is_watched() -> None:
 def test_the_service_has_no_network() -> None:
     settings = unit()
     assert settings["PrivateNetwork"] == ["yes"]
-    assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert settings["RestrictAddressFamilies"] == ["AF_UNIX AF_NETLINK"]
 
 
 def test_systemd_waits_longer_for_the_end_than_the_daemon_for_its_trainer() -> None:

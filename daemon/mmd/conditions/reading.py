@@ -18,6 +18,8 @@ class Instant:
     """Seconds since 1970; it may jump both ways."""
     monotonic: float
     """Seconds since the machine started, asleep or awake; it never goes back."""
+    asleep: float = 0.0
+    """How many of them it was asleep."""
 
     def wall_of(self, monotonic: float) -> float:
         """Return the wall time of an earlier moment as today's wall clock has it."""
@@ -25,7 +27,8 @@ class Instant:
 
 
 def system_clock() -> Instant:
-    return Instant(wall=time.time(), monotonic=time.clock_gettime(time.CLOCK_BOOTTIME))
+    awake, since_start = time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    return Instant(wall=time.time(), monotonic=since_start, asleep=since_start - awake)
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,29 @@ def test_what_always_held_needs_no_dwell() -> None:
     assert Watcher().see(0) == []
 
 
+def test_after_the_machine_slept_every_dwell_begins_anew() -> None:
+    tracker, found = Tracker(), []
+    for monotonic, asleep in ((0.0, 5.0), (10.0, 5.2), (3600.0, 3500.0), (3631.0, 3500.0), (4201.0, 3500.0)):
+        at = Instant(wall=1e9, monotonic=monotonic, asleep=asleep)
+        seen = dataclasses.replace(conditions(monotonic), at=at)
+        tracker = look(tracker, seen, CONFIG.conditions)
+        found.append(codes(decide(seen, READY, CONFIG, tracker=tracker, mode=Mode.AUTO, now=at)))
+    assert found[:2] == [[], []]
+    assert {Code.ON_BATTERY, Code.SOC_HOT, Code.MEMORY_LOW, Code.RUN_TOO_LONG} <= set(found[2])
+    assert Code.ON_BATTERY not in found[3]
+    assert found[4] == []
+
+
+def test_what_runs_when_the_machine_wakes_goes_on() -> None:
+    watcher = Watcher()
+    watcher.see(0, is_running=True)
+    seen = conditions(1)
+    seen = dataclasses.replace(seen, at=dataclasses.replace(seen.at, asleep=900.0))
+    tracker = look(watcher.tracker, seen, CONFIG.conditions)
+    facts = dataclasses.replace(READY, is_running=True)
+    assert decide(seen, facts, CONFIG, tracker=tracker, mode=Mode.AUTO, now=seen.at) == []
+
+
 def test_a_reason_keeps_the_time_when_it_began() -> None:
     watcher = Watcher()
     watcher.see(0)

@@ -7,8 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.daemon.policy.test_decide import CONFIG, GOOD, READY, conditions
 
+from mmd.conditions import Instant
+from mmd.conditions.sense import reckoned
+from mmd.config import Config
+from mmd.limits import AllowedHours, ConditionsConfig, DutyCycle, RunLength, TrainingTimeToday
 from mmd.policy import Facts, Mode, Tracker, decide, look, remember
 from mmd.policy.levels import LEVELS, standing
+from mmd.supervisor.trace import Account
 
 SETTLED_SECONDS = 601.0
 """Longer than every dwell of the configuration."""
@@ -90,3 +95,51 @@ def test_a_flapping_charger_never_flaps_training_faster_than_the_dwell(trace: li
             last_bad = replay.now
         if replay.is_running and not was_running and last_bad is not None:
             assert replay.now - last_bad >= CONFIG.conditions.external_power.dwell_seconds
+
+
+@settings(max_examples=200, deadline=None)
+@given(traces)
+def test_no_condition_starts_training_before_its_dwell(trace: list[tuple[float, dict[str, Any]]]) -> None:
+    replay = Replay()
+    last_bad: dict[str, float] = {}
+    for seconds, readings in trace:
+        was_running = replay.is_running
+        replay.see(seconds, readings)
+        seen = conditions(replay.now, **readings)
+        for name in LEVELS:
+            stands = standing(name, seen, CONFIG.conditions)
+            assert stands.meets_stop or not stands.meets_start, f"{name} meets its start level and not its stop level"
+            if not stands.meets_start:
+                last_bad[name] = replay.now
+            elif replay.is_running and not was_running and name in last_bad:
+                assert replay.now - last_bad[name] >= stands.dwell_seconds
+
+
+limits = st.builds(
+    ConditionsConfig,
+    allowed_hours=st.sampled_from([AllowedHours(), AllowedHours(windows=("22:00-07:00",))]),
+    run_length=st.builds(RunLength, stop_minutes=st.one_of(st.none(), st.floats(1, 90)), rest_minutes=st.floats(0, 60)),
+    duty_cycle=st.builds(DutyCycle, share_percent=st.floats(5, 100), burst_minutes=st.floats(1, 60)),
+    training_time_today=st.builds(TrainingTimeToday, stop_minutes=st.one_of(st.none(), st.floats(1, 300))),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(limits, st.lists(st.floats(1, 3600), min_size=1, max_size=60))
+def test_no_limit_on_training_itself_is_passed_by_more_than_one_look(
+    chosen: ConditionsConfig, looks: list[float]
+) -> None:
+    config, account = Config(conditions=chosen), Account(chosen.duty_cycle)
+    tracker, is_running, now, longest = Tracker(), False, Instant(0.0, 0.0), max(looks)
+    for seconds in looks:
+        now = Instant(now.wall + seconds, now.monotonic + seconds)
+        usage = account.turn(now, was_running=is_running)
+        seen = dataclasses.replace(conditions(now.monotonic), at=now, **reckoned(now, chosen, usage))
+        tracker = look(tracker, seen, chosen)
+        facts = dataclasses.replace(READY, is_running=is_running)
+        is_running = not decide(seen, facts, config, tracker=tracker, mode=Mode.AUTO, now=now)
+        if chosen.run_length.stop_minutes is not None:
+            assert usage.run_seconds <= chosen.run_length.stop_minutes * 60 + longest
+        if chosen.training_time_today.stop_minutes is not None:
+            assert usage.minutes_trained_today <= chosen.training_time_today.stop_minutes + longest / 60
+        assert not (is_running and seen.allowed_hours.value is False)

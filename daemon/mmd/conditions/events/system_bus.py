@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from mmd.conditions.events.source import Unavailable
+from mmd.conditions.reading import system_clock
 from mmd.conditions.user_idle import Session
 
 CALL_SECONDS = 1.0
@@ -45,7 +46,7 @@ class SystemBus:
             address = get_bus("SYSTEM")
             self._socket: socket.socket = prep_socket(address, timeout=CALL_SECONDS)
         except (OSError, RuntimeError, ValueError) as error:
-            raise Unavailable(f"no system bus ({error})") from error
+            raise Unavailable(f"it cannot be reached ({getattr(error, 'strerror', None) or error})") from error
         self._socket.settimeout(CALL_SECONDS)
         try:
             self._call(message_bus.Hello())
@@ -55,7 +56,7 @@ class SystemBus:
             self._ask_for_sessions()
         except (OSError, DBusErrorResponse) as error:
             self.close()
-            raise Unavailable(f"the system bus does not answer ({error})") from error
+            raise Unavailable(f"it does not answer ({error})") from error
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -87,7 +88,9 @@ class SystemBus:
         if not isinstance(since, int) or since <= 0:
             return None
         name = f"the {said['Type']} session of {said.get('Name', 'somebody')}"
-        return Session(name, idle_since=since / 1e6 if said.get("IdleHint") is True else None)
+        # logind's clock stands still while the machine sleeps.
+        idle_since = since / 1e6 + system_clock().asleep
+        return Session(name, idle_since if said.get("IdleHint") is True else None)
 
     def _ask(self, path: str, interface: str, member: str, *arguments: str) -> tuple[Any, ...] | None:
         """Call a method of logind; `None` when it refuses, or does not run. It is not started for this."""

@@ -11,6 +11,7 @@ from tests.fakes.system_bus import DAEMON, FakeLogind, private_bus
 
 from mmd.conditions.events import Unavailable
 from mmd.conditions.events.system_bus import SystemBus
+from mmd.conditions.reading import system_clock
 from mmd.conditions.user_idle import Session
 
 needs_bus = pytest.mark.skipif(DAEMON is None, reason="there is no dbus-daemon here (Debian: dbus-daemon)")
@@ -55,7 +56,9 @@ def test_a_user_who_goes_away_and_comes_back_is_told_at_once(bus: SystemBus, log
     assert list(bus.sessions) == [Session("the wayland session of ada", idle_since=None)]
     logind.say("c1", **AWAY)
     assert wait(bus) is True
-    assert list(bus.sessions) == [Session("the wayland session of ada", idle_since=700.0)]
+    ((name, since),) = [(session.name, session.idle_since) for session in bus.sessions]
+    assert name == "the wayland session of ada"
+    assert since == pytest.approx(700.0 + system_clock().asleep, abs=0.1)
     logind.say("c1")
     assert wait(bus) is True
     assert not bus.sessions
@@ -65,7 +68,7 @@ def test_a_user_who_goes_away_and_comes_back_is_told_at_once(bus: SystemBus, log
 def test_sessions_that_are_there_already_are_asked_for(logind: FakeLogind) -> None:
     logind.say("c1", **AWAY)
     bus = SystemBus()
-    assert [session.idle_since for session in bus.sessions] == [700.0]
+    assert [session.idle_since is not None for session in bus.sessions] == [True]
     bus.close()
 
 
@@ -123,7 +126,7 @@ def test_the_end_of_the_bus_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("address", ["unix:path=/no/such/bus", "nonsense", "tcp:host=example.org,port=1"])
 def test_no_bus_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
-    with pytest.raises(Unavailable, match="no system bus"):
+    with pytest.raises(Unavailable, match="cannot be reached"):
         SystemBus()
 
 
@@ -132,5 +135,5 @@ def test_something_that_accepts_and_says_nothing_is_given_up(tmp_path: Path, mon
         silent.bind(str(tmp_path / "bus"))
         silent.listen()
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'bus'}")
-        with pytest.raises(Unavailable, match="no system bus"):
+        with pytest.raises(Unavailable, match="cannot be reached"):
             SystemBus()
