@@ -6,6 +6,7 @@ import click
 
 BENCHMARKS = {
     "step": "mmd_tools.bench.step:step_command",
+    "epoch": "mmd_tools.bench.epoch:epoch_command",
     "mentoring": "mmd_tools.bench.mentoring:mentoring_command",
     "owners": "mmd_tools.bench.owners:owners_command",
 }
