@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -39,14 +40,14 @@ def tiny_samples(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.i
     return np.clip(noisy, 0, 255).astype(np.uint8), labels.astype(np.int64)
 
 
-def _network(channels: int, seed: int) -> onnx.ModelProto:
+def _network(channels: int, seed: int, classes: int = len(CLASSES)) -> onnx.ModelProto:
     """Conv, Relu, MaxPool, Flatten, Gemm; the features before the Gemm are called `flat`."""
     rng = np.random.default_rng(seed)
     weights = {
         "conv.weight": rng.standard_normal((channels, 1, 3, 3)) * 0.4,
         "conv.bias": np.zeros(channels),
-        "head.weight": rng.standard_normal((len(CLASSES), channels * 16)) * 0.05,
-        "head.bias": np.zeros(len(CLASSES)),
+        "head.weight": rng.standard_normal((classes, channels * 16)) * 0.05,
+        "head.bias": np.zeros(classes),
     }
     nodes = [
         helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["conv"], "conv_node", pads=[1, 1, 1, 1]),
@@ -59,7 +60,7 @@ def _network(channels: int, seed: int) -> onnx.ModelProto:
         nodes,
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *SHAPE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -82,22 +83,24 @@ def _knowing_network(channels: int) -> onnx.ModelProto:
     return model
 
 
-def build_tiny_set(folder: Path) -> Path:
+def build_tiny_set(folder: Path, *, spare_classes: int = 0, soft: Literal["kl", "mse", "dkd"] = "kl") -> Path:
     """Fuse a Mentor that knows the patterns and a Mentee that does not; return the set's folder."""
     from mmd_tools.fuse import fuse
-    from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe, TrainingRecipe
+    from mmd_tools.recipe import InputRecipe, LossRecipe, ProbeRecipe, Recipe, TrainingRecipe
 
     onnx.save_model(_knowing_network(8), folder / "mentor.onnx")
-    onnx.save_model(_network(4, seed=2), folder / "mentee.onnx")
+    onnx.save_model(_network(4, seed=2, classes=len(CLASSES) + spare_classes), folder / "mentee.onnx")
     inputs, labels = tiny_samples(60, seed=3)
     np.savez(folder / "anchor.npz", inputs=inputs, labels=labels)
     recipe = Recipe(
         name="tiny",
         licence="MIT",
         classes=CLASSES,
+        spare_classes=spare_classes,
         anchor=str(folder / "anchor.npz"),
         input=InputRecipe(scale=1 / 255),
         probe=(ProbeRecipe(mentor="relu", mentee="relu", weight=0.1),),
+        loss=LossRecipe(soft=soft),
         training=TrainingRecipe(epochs=4, batch_size=16, learning_rate=0.02, replay=0.25),
     )
     fuse(folder / "mentor.onnx", folder / "mentee.onnx", recipe, folder / "set")
@@ -132,7 +135,8 @@ def tiny_board(root: Path, tiny_set: Path, *, samples: int = 80, labelled: bool 
     # The set is never changed by a round, so the tests share one.
     state.artifact_set.symlink_to(tiny_set)
     artifact_set = open_set(tiny_set)
-    form = SampleForm(kind="image", shape=SHAPE, classes=CLASSES)
+    spare = artifact_set.manifest.spare_classes
+    form = SampleForm(kind="image", shape=SHAPE, classes=CLASSES, spare=spare)
     inputs, labels = tiny_samples(samples, seed=4)
     with SampleStore.create(state.samples_db, form, holdout_fraction=0.25) as store:
         store.add(

@@ -173,6 +173,8 @@ class Recipe(_Section, frozen=True):
     """An .npz with `inputs` (as stored) and `labels`; `load_recipe` makes a path relative to the recipe absolute."""
     description: str = ""
     """For people."""
+    spare_classes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Outputs of the Mentee behind those of `classes`, for classes that its owner names (`mmd label --new`)."""
     seed: int = 0
     """Of projectors that cannot be fitted."""
     dropout: Literal["drop", "keep"] = "drop"

@@ -78,6 +78,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """The generation that its round started from."""
     probation_hours: float = 0.0
     verdict: Verdict | None = None
+    classes: tuple[str, ...] = ()
+    """Of its outputs, in their order: the set's, and those that the owner named and it has learned; outputs behind them
+    are never predicted. Empty: the set's alone."""
     sample_ids: tuple[str, ...] = ()
     """Every sample that left a trace in the weights, those of its ancestors included."""
 

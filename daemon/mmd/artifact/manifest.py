@@ -202,6 +202,8 @@ class Manifest(_Part, frozen=True):
     """Peak of one step at the recommended batch size, an entry an engine."""
     versions: dict[str, str]
     """The packages that built the set."""
+    spare_classes: int = 0
+    """Outputs of the Mentee behind those of `classes`, for classes that its owner names."""
     dropout: tuple[DropoutSpec, ...] = ()
     augmentation: Augmentation | None = None
     """How far a view may be from its sample; None in a set whose maker does not say."""

@@ -26,10 +26,13 @@ PROGRESS_FROM_FILES = 100
 @click.command(short_help="Store pictures, recordings or arrays.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
 @click.option("--label", metavar="L", help="The label of everything named; takes the place of folder names.")
+@click.option("--new", "is_new", is_flag=True, help="Make the label a class when it is none: see `mmd label --new`.")
 @click.option("--inbox", is_flag=True, help="Take in what lies in the state folder's inbox, and empty it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_session
-def ingest(session: Session, paths: tuple[Path, ...], label: str | None, inbox: bool, as_json: bool) -> int:
+def ingest(
+    session: Session, paths: tuple[Path, ...], label: str | None, is_new: bool, inbox: bool, as_json: bool
+) -> int:
     """Store samples from files or folders: PNG and JPEG, or WAV and FLAC, or .npy and .npz, whatever the set takes.
 
     The first level of subfolders names the classes. When this returns 0, every sample is on disk and survives a power
@@ -37,6 +40,8 @@ def ingest(session: Session, paths: tuple[Path, ...], label: str | None, inbox: 
     """
     if bool(paths) == inbox:
         raise UsageError("Name files or folders to ingest, or give --inbox; see `mmd ingest --help`.")
+    if is_new and label is None:
+        raise UsageError("--new makes the label of --label a class; give that too.")
     if inbox and label is not None:
         raise UsageError("In the inbox the subfolders name the labels; leave --label away.")
     from mmd.samples.store import SampleStore
@@ -45,6 +50,8 @@ def ingest(session: Session, paths: tuple[Path, ...], label: str | None, inbox: 
     config = session.config.samples
     account = Account()
     with SampleStore(state.samples_db, quota_mib=config.quota_mib, check=True) as store:
+        if is_new and label is not None and label not in store.form.classes:
+            store.name_class(label)
         try:
             results = _inbox(store, session, account) if inbox else _named(store, session, paths, label)
             for result in results:

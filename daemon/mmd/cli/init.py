@@ -60,9 +60,15 @@ def form_of(artifact_set: "ArtifactSet") -> "SampleForm":
     """Return what a sample of this set looks like."""
     from mmd.samples.form import SampleForm
 
-    spec = artifact_set.manifest.input
-    classes = artifact_set.manifest.classes
-    return SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=classes, rate_hz=spec.rate_hz)
+    manifest = artifact_set.manifest
+    spec = manifest.input
+    return SampleForm(
+        kind=spec.kind,
+        shape=spec.stored_shape,
+        classes=manifest.classes,
+        rate_hz=spec.rate_hz,
+        spare=manifest.spare_classes,
+    )
 
 
 def _shipped() -> Path:

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -34,6 +34,8 @@ class SampleForm:
     classes: tuple[str, ...]
     rate_hz: float = 0.0
     """Of a recording or a window of measurements; 0 where there is no such thing."""
+    spare: int = 0
+    """Classes that the owner may name beside those that the set brings."""
 
     @property
     def dtype(self) -> Literal["uint8", "float32", "int16"]:
@@ -59,6 +61,13 @@ class SampleForm:
     def decode(cls, text: str) -> "SampleForm":
         return msgspec.json.decode(text, type=cls)
 
+    def require_new_class(self, name: str) -> None:
+        """Raise `InputRefused` when `name` is a class already, or cannot be one: it may become a folder's name."""
+        if name in self.classes:
+            raise InputRefused(f"`{name}` is a class already.")
+        if not name.strip() or not name.isprintable() or "/" in name or name.startswith("."):
+            raise InputRefused(f"`{name}` cannot be the name of a class: it needs printable letters, and no slash.")
+
     def require_class(self, label: str) -> str:
         """Return `label` when the set knows it; raise `InputRefused` naming the nearest known one otherwise."""
         if label in self.classes:
@@ -67,8 +76,14 @@ class SampleForm:
         if near:
             name = next(name for name in self.classes if name.lower() == near[0])
             raise InputRefused(f"the artifact set knows no label `{label}`; did you mean `{name}`?")
+        more = "; to name a new class: mmd label --new" if self.spare else ""
         shown = ", ".join(self.classes[:KNOWN_SHOWN]) + (", ..." if len(self.classes) > KNOWN_SHOWN else "")
-        raise InputRefused(f"the artifact set knows no label `{label}`; it knows {shown}.")
+        raise InputRefused(f"the artifact set knows no label `{label}`; it knows {shown}{more}.")
+
+
+def with_own_classes(form: SampleForm, own: Sequence[str]) -> SampleForm:
+    """Return `form` with the classes that the owner named behind those of the set: the order of the outputs."""
+    return replace(form, classes=(*form.classes, *own))
 
 
 def sample_id(content: bytes, form: SampleForm) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from mmd.errors import InputRefused, MmdError, StoreDamaged
 from mmd.samples.database import (
     CHECK_ON_OPEN_BYTES,
@@ -19,7 +21,7 @@ from mmd.samples.database import (
     open_database,
     translated,
 )
-from mmd.samples.form import SampleForm, is_held_out, sample_id
+from mmd.samples.form import SampleForm, is_held_out, sample_id, with_own_classes
 from mmd.samples.records import Added, NewSample, Outcome, SampleCounts, SampleRecord
 from mmd.samples.row_cache import CACHE_NAME, keep_rows
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _QUERY_CHUNK = 500
 _MIB = 2**20
+_OWN_CLASSES = "own_classes"
+"""In `meta`: a JSON list of the classes that the owner named, in the order of the outputs that they took."""
 _ERASURE = "erasure"
 """In `meta` from the commit that forgets samples until their bytes are off the disk."""
 
@@ -50,7 +54,9 @@ class SampleStore:
                 self.check()
             with translated(path):
                 meta = dict(self._connection.execute("SELECT key, value FROM meta"))
-            self.form = SampleForm.decode(meta["form"])
+            self._set_form = SampleForm.decode(meta["form"])
+            """What the artifact set takes, without the classes that the owner named."""
+            self.form = with_own_classes(self._set_form, msgspec.json.decode(meta.get(_OWN_CLASSES, "[]")))
             self.holdout_fraction = float(meta["holdout_fraction"])
             if check and _ERASURE in meta:
                 self._finish_erasure()
@@ -333,8 +339,10 @@ class SampleStore:
 
     def adopt(self, form: SampleForm) -> None:
         """Use the store with another artifact set. Raises `InputRefused` when the stored samples do not fit it."""
-        if form == self.form:
+        if form == self._set_form:
             return
+        own = [name for name in self.form.classes[len(self._set_form.classes) :] if name not in form.classes]
+        adopted = with_own_classes(form, own[: form.spare])
         with self.transaction():
             if self.counts().total and not self.form.holds_the_same_as(form):
                 raise InputRefused(
@@ -343,6 +351,24 @@ class SampleStore:
                     "`mmd forget --all` first, or use another state folder."
                 )
             for label in self.class_counts():
-                form.require_class(label)
+                adopted.require_class(label)
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'form'", (form.encode(),))
-        self.form = form
+            self._write_own_classes(own[: form.spare])
+        self._set_form, self.form = form, adopted
+
+    def name_class(self, name: str) -> None:
+        """Give the next spare output of the artifact set the class `name`. Raises `InputRefused` when none is left."""
+        with self.transaction():
+            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (_OWN_CLASSES,)).fetchone()
+            own = [] if row is None else msgspec.json.decode(row[0], type=list[str])
+            form = with_own_classes(self._set_form, own)
+            form.require_new_class(name)
+            if len(own) >= form.spare:
+                taken = f"all {form.spare} of them are named: {', '.join(own)}" if own else "this one has none"
+                raise InputRefused(f"a new class needs a spare output of the artifact set, and {taken}.")
+            self._write_own_classes([*own, name])
+        self.form = with_own_classes(self._set_form, [*own, name])
+
+    def _write_own_classes(self, own: Sequence[str]) -> None:
+        encoded = msgspec.json.encode(own).decode()
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OWN_CLASSES, encoded))

@@ -53,6 +53,8 @@ class _Loaded:
     generation: int
     sha256: str
     manifest: Manifest
+    classes: tuple[str, ...]
+    """Of the outputs, in their order; those behind them belong to no class yet."""
     session: Any
     preprocessing: Preprocessing
     resample: Resampler
@@ -61,10 +63,11 @@ class _Loaded:
         manifest = self.manifest
         values = normalise(self.preprocessing(stored), manifest.input)
         (logits,) = self.session.run([manifest.logits], {manifest.input.name: values})
+        logits = logits[:, : len(self.classes)]
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
-        labels = tuple(manifest.classes[index] for index in probabilities.argmax(axis=1))
-        return Prediction(labels, probabilities, manifest.classes, self.generation)
+        labels = tuple(self.classes[index] for index in probabilities.argmax(axis=1))
+        return Prediction(labels, probabilities, self.classes, self.generation)
 
 
 class Predictor:
@@ -152,6 +155,7 @@ class Predictor:
             model.card.generation,
             model.card.sha256,
             artifact_set.manifest,
+            model.card.classes or artifact_set.manifest.classes,
             session,
             Preprocessing.of(artifact_set, threads=self._threads),
             Resampler.of(artifact_set),

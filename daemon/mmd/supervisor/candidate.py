@@ -174,13 +174,25 @@ class RoundWorkshop:
 
     def _judge(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel, candidate: bytes) -> Verdict:
         manifest = prepared.artifact_set.manifest
+        classes = plan.classes or manifest.classes
         with SampleStore(self._state.samples_db) as store:
             self._require_samples(plan, store)
             holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
+        # A class that was named since the round began is for the next one.
+        is_judged = holdout_labels < len(classes)
+        holdout_inputs, holdout_labels = holdout_inputs[is_judged], holdout_labels[is_judged]
         anchor_inputs, anchor_labels = prepared.artifact_set.gate_anchor()
         values = Preprocessing.of(prepared.artifact_set, threads=plan.threads)
         holdout, anchor = (
-            compare(serving.model, candidate, values(inputs), labels, manifest=manifest, threads=plan.threads)
+            compare(
+                serving.model,
+                candidate,
+                values(inputs),
+                labels,
+                manifest=manifest,
+                threads=plan.threads,
+                classes=len(classes),
+            )
             for inputs, labels in ((holdout_inputs, holdout_labels), (anchor_inputs, anchor_labels.astype(np.int64)))
         )
         return judge(
@@ -189,7 +201,7 @@ class RoundWorkshop:
             plan.gate,
             round_number=plan.number,
             generation_before=serving.card.generation,
-            classes=manifest.classes,
+            classes=classes,
         )
 
     def _out_of_fold(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel) -> Comparison | None:
@@ -207,6 +219,7 @@ class RoundWorkshop:
                 prepared.data.labels[places],
                 manifest=prepared.artifact_set.manifest,
                 threads=plan.threads,
+                classes=len(plan.classes) or None,
             )
             compared = lot if compared is None else compared.joined(lot)
         return compared
@@ -225,6 +238,7 @@ class RoundWorkshop:
             round=plan.number,
             parent=parent.generation,
             probation_hours=plan.gate.probation_hours,
+            classes=plan.classes,
             sample_ids=tuple(sorted({*parent.sample_ids, *plan.sample_ids})),
         )
         durable.make_folder(self._folder / CANDIDATE_NAME)

@@ -39,11 +39,16 @@ def begin_round(state: StateDir, config: Config, store: SampleStore, *, now: flo
         return read_plan(round_folder(state, number))
     class_number = {name: index for index, name in enumerate(store.form.classes)}
     serving = ModelStore(state).current().card
+    artifact_set = read_set(state.artifact_set)
+    labels = {record.id: class_number.get(record.label or "", -1) for record in _trainable(store)}
+    # An own class counts from the first round that has a sample of it: before, its output says nothing.
+    learned = max(len(artifact_set.manifest.classes), len(serving.classes), 1 + max(labels.values(), default=-1))
     plan = make_plan(
         next_round_number(state),
-        read_set(state.artifact_set),
+        artifact_set,
         with_lesson(state, config),
-        labels={record.id: class_number.get(record.label or "", -1) for record in _trainable(store)},
+        labels=labels,
+        classes=store.form.classes[:learned],
         holdout_ids=store.holdout_ids(),
         labelled_holdout=len(store.holdout_ids(labelled=True)),
         seen=frozenset(serving.sample_ids),

@@ -4,7 +4,7 @@ No numpy here: the supervisor opens rounds and reads their state without it.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +64,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How far a view may be from its sample; None when there is only one."""
     view_seed: int = 0
     """The same in every round, so that a view stays what it was."""
+    classes: tuple[str, ...] = ()
+    """Of the outputs that are judged and predicted; empty in plans from before owners could name any: the set's."""
     start_generation: int
     sample_ids: tuple[str, ...]
     """What is trained on, in the order that batches index; never a held-out sample."""
@@ -108,6 +110,7 @@ def make_plan(
     holdout_ids: Collection[str],
     labelled_holdout: int = 0,
     seen: Collection[str] = (),
+    classes: Sequence[str] = (),
     start_generation: int,
     now: float,
 ) -> RoundPlan:
@@ -160,6 +163,7 @@ def make_plan(
         views=views,
         augmentation=_augmentation(artifact_set.manifest, config) if views > 1 else None,
         view_seed=training.seed,
+        classes=tuple(classes) or manifest.classes,
         start_generation=start_generation,
         sample_ids=tuple(labels),
         labels=tuple(labels.values()),

@@ -115,7 +115,7 @@ def read_pair(mentor: Path | None, mentee: Path, recipe: Recipe) -> Pair:
     small = read_network(mentee, "mentee", keep_dropout=recipe.dropout == "keep")
     small = renamed(small, reserve_names(small))
     big = read_network(mentor, "mentor") if mentor is not None else None
-    _check_classes(small, recipe)
+    _check_classes(small, recipe, spare=recipe.spare_classes)
     _check_normalisation(small, recipe)
     if big is None:
         if recipe.probe or recipe.pairs == "auto":
@@ -134,11 +134,12 @@ def _resolved(asked: Sequence[ProbeRecipe], mentor: Network, mentee: Network) ->
     return tuple(resolve_probe(index, each, mentor, mentee) for index, each in enumerate(asked))
 
 
-def _check_classes(network: Network, recipe: Recipe) -> None:
-    if network.classes != len(recipe.classes):
+def _check_classes(network: Network, recipe: Recipe, *, spare: int = 0) -> None:
+    if network.classes != len(recipe.classes) + spare:
+        reserved = f" and reserves {spare} more of the mentee's outputs" if spare else ""
         raise UsageError(
             f"The {network.role} {network.source} tells {network.classes} classes apart; "
-            f"the recipe names {len(recipe.classes)}."
+            f"the recipe names {len(recipe.classes)}{reserved}."
         )
 
 

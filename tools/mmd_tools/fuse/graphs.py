@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -152,7 +153,7 @@ def _loss_nodes(
         nodes.add("Mul", [zero, "temperature"], out="loss.soft")
     else:
         theirs = f"{MENTOR_PREFIX}{mentor.logits}"
-        SOFT_LOSSES[kinds.soft](nodes, theirs, mentee.logits, kinds, out="loss.soft")
+        SOFT_LOSSES[kinds.soft](nodes, theirs, known_logits(nodes, mentee, mentor), kinds, out="loss.soft")
         terms.append(("gamma", "loss.soft"))
     for probe in probes:
         ours, theirs = compared(nodes, probe, probed[probe.index], seed)
@@ -168,3 +169,15 @@ def _weighted_sum(nodes: Nodes, terms: Sequence[tuple[str, str]]) -> None:
     total = products[0]
     for index, product in enumerate(products[1:], start=2):
         total = nodes.add("Add", [total, product], out="loss" if index == len(products) else None)
+
+
+def known_logits(nodes: Nodes, mentee: Network, mentor: Network) -> str:
+    """Return the Mentee's logits of the classes that the Mentor knows: soft targets cover these alone.
+
+    Both softmaxes run over them, so that the Mentor says nothing about a spare output, as old classes are distilled
+    while a new one is learned in Li & Hoiem, arXiv:1606.09282.
+    """
+    if mentee.classes == mentor.classes:
+        return mentee.logits
+    starts, ends, axes = (nodes.constant([value], np.int64) for value in (0, mentor.classes, 1))
+    return nodes.add("Slice", [mentee.logits, starts, ends, axes])

@@ -160,11 +160,13 @@ def _divergence(nodes: Nodes, mentor: str, mentee: str) -> str:
 
 
 def _target_mask(nodes: Nodes, mentor: str) -> str:
-    """[n, c]: 1 at the label, or where the Mentor's logit is highest for a row without one; 0 elsewhere."""
+    """[n, c]: 1 at the label, or at the Mentor's highest logit for a row without a label that it knows; 0 elsewhere."""
     is_none = nodes.add("Equal", ["labels", nodes.constant(UNLABELLED, np.int64)])
     likeliest = nodes.add("ArgMax", [mentor], axis=1, keepdims=0)
-    target = nodes.add("Where", [is_none, likeliest, "labels"])
     classes = nodes.add("Shape", [mentor], start=1, end=2)
+    # Of a class that the owner named the Mentor knows nothing.
+    is_unknown = nodes.add("Or", [is_none, nodes.add("GreaterOrEqual", ["labels", classes])])
+    target = nodes.add("Where", [is_unknown, likeliest, "labels"])
     return nodes.add("OneHot", [target, classes, nodes.constant([0.0, 1.0])], axis=1)
 
 

@@ -146,6 +146,7 @@ def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord],
         files=files,
         memory_estimate_bytes=memory,
         versions={"python": platform.python_version(), **_versions()},
+        spare_classes=recipe.spare_classes,
         dropout=mentee.dropouts,
         augmentation=recipe.augmentation,
     )
