@@ -177,6 +177,21 @@ def test_what_the_older_opset_cannot_say_is_refused_by_name(tmp_path: Path) -> N
         read_network(path, "mentee")
 
 
+@pytest.mark.parametrize(
+    ("opset", "message"),
+    [
+        (5, r"opset 5 does not convert to 17 \(Shape of input 0 is not available\); export it with opset 17"),
+        (99, r"opset 99 is newer than \d+, the newest that is known here; export it with 17"),
+    ],
+)
+def test_an_opset_that_does_not_convert_is_refused(opset: int, message: str, tmp_path: Path) -> None:
+    net = Net()
+    x = net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", net.norm(net.conv("x", 1, 4), 4))))
+    path = save(net.model(net.gemm(x, 4, 4), opset=opset), tmp_path, "net.onnx")
+    with pytest.raises(ArtifactRefused, match=message):
+        read_network(path, "mentee")
+
+
 def test_what_the_newer_opset_takes_anyway_need_not_be_said(tmp_path: Path) -> None:
     net = Net()
     scales = net.constant([1, 1, 2, 2], np.float32)

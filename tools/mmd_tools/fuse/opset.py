@@ -20,6 +20,9 @@ Rule = Callable[[onnx.ModelProto, onnx.NodeProto], list[onnx.NodeProto]]
 def convert_opset(model: onnx.ModelProto, opset: int, ir_version: int) -> onnx.ModelProto:
     """Return the model in `opset`. Raises `Unfit` naming the first node that it cannot say in that opset."""
     found = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    newest = onnx.defs.onnx_opset_version()
+    if found > newest:
+        raise Unfit(f"opset {found} is newer than {newest}, the newest that is known here; export it with {opset}.")
     if found > opset:
         _downgrade(model, found, opset)
     elif found < opset:
@@ -36,7 +39,8 @@ def _upgrade(model: onnx.ModelProto, found: int, opset: int) -> onnx.ModelProto:
     try:
         converted: onnx.ModelProto = onnx.version_converter.convert_version(skeleton, opset)
     except Exception as error:  # the converter raises RuntimeError and its own kinds alike
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The converter's own words begin with a line of its source.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rpartition("failed: ")[2].rstrip(".")
         raise Unfit(f"opset {found} does not convert to {opset} ({reason}); export it with opset {opset}.") from error
     for name, place in weights.items():
         converted.graph.initializer.append(model.graph.initializer[place])

@@ -3,7 +3,8 @@
 - `whole`: nothing is held up. A hint trains everything that the probed tensor is computed from, beside the other terms.
 - `up-to-probe`: the probe is a wall. What lies below it (every layer that the probed tensor is computed from) learns
   from this hint, and from hints that lie below it too, but from nothing that is computed above it: labels, soft
-  targets, hints of later layers. Shortcuts around the probe are walled as well.
+  targets, hints of later layers. Shortcuts around the probe are walled as well; a weight that layers on both sides
+  share learns from both.
 - `layer`: the hint trains the nearest layer with a kernel (Conv, ConvTranspose, Gemm, MatMul) on every way back from
   the probe, with the biases and norms between it and the probe, and its projector; nothing before that layer.
 
