@@ -109,6 +109,23 @@ def call_mmd(
     return Ran(code, out.getvalue(), err.getvalue())
 
 
+def call_tools(*arguments: object) -> Ran:
+    """Run `mmd-tools` in this process."""
+    from mmd_tools.cli import main as tools_main
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["mmd-tools", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            tools_main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
 def grey(seed: int, *, size: tuple[int, int] = (8, 8)) -> Image.Image:
     """Return a grey picture of noise, (width, height), different for every seed."""
     values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0]), np.uint8)

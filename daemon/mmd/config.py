@@ -78,6 +78,13 @@ class GateConfig(Section, frozen=True):
     probation_hours: NonNegative = 24.0
 
 
+class PromotionConfig(Section, frozen=True):
+    """`[promotion]`: in which form a candidate is judged and serves."""
+
+    int8: bool = False
+    """Quantise each candidate to int8, calibrated on what the round trained on; the gate judges the int8 network."""
+
+
 class DaemonConfig(Section, frozen=True):
     """`[daemon]`: the supervisor and the cage of its trainer."""
 
@@ -98,6 +105,7 @@ class Config(Section, frozen=True):
     samples: SamplesConfig = SamplesConfig()
     training: TrainingConfig = TrainingConfig()
     gate: GateConfig = GateConfig()
+    promotion: PromotionConfig = PromotionConfig()
     conditions: ConditionsConfig = ConditionsConfig()
     daemon: DaemonConfig = DaemonConfig()
 

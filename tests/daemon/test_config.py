@@ -73,7 +73,7 @@ def test_every_misspelt_key_is_refused_naming_the_right_one(path: tuple[str, ...
 
 
 def test_a_key_like_no_other_is_refused_listing_those_known(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="known here: samples, training, gate, conditions, daemon"):
+    with pytest.raises(UsageError, match="known here: samples, training, gate, promotion, conditions, daemon"):
         load_config(written(tmp_path, "zzzzzzz = 1\n"))
 
 

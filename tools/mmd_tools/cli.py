@@ -19,6 +19,8 @@ COMMANDS = {
     "pairs": "mmd_tools.fuse.command:pairs_command",
     "fuse": "mmd_tools.fuse.command:fuse_command",
     "verify": "mmd_tools.verify:verify_command",
+    "shrink": "mmd_tools.shrink.command:shrink_command",
+    "export": "mmd_tools.export:export_command",
     "step": "mmd_tools.step:step",
     "bench": "mmd_tools.bench.cli:bench",
 }

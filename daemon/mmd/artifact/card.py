@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -81,6 +82,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     """Of its outputs, in their order: the set's, and those that the owner named and it has learned; outputs behind them
     are never predicted. Empty: the set's alone."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """Of `mentee.onnx`; the parameters beside it, which the next round starts from, are always fp32."""
     sample_ids: tuple[str, ...] = ()
     """Every sample that left a trace in the weights, those of its ancestors included."""
 

@@ -35,6 +35,7 @@ def _described(entry: "ModelEntry") -> dict[str, Any]:
         "created": card.created if card else None,
         "round": card.round if card else None,
         "parent": card.parent if card else None,
+        "precision": card.precision if card else None,
         "samples": len(card.sample_ids) if card else None,
         "holdout_total": verdict.holdout_total if verdict else None,
         "holdout_right_before": verdict.holdout_right_before if verdict else None,
@@ -67,4 +68,5 @@ def _show_table(entries: "list[ModelEntry]") -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print("* serves")
+    integers = [str(entry.generation) for entry in entries if entry.card and entry.card.precision == "int8"]
+    console.print(f"* serves; int8: {', '.join(integers)}" if integers else "* serves")

@@ -1,7 +1,7 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from mmd import durable
 from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
-from mmd.artifact.load import ArtifactSet, open_set
+from mmd.artifact.export import export_model
+from mmd.artifact.int8 import quantise
+from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.preprocess import Preprocessing
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.closing import tidy_round
 from mmd.promotion.evaluate import compare
-from mmd.promotion.export import export_model
 from mmd.promotion.gate import Comparison, Evidence, judge
 from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
@@ -32,6 +33,9 @@ from mmd.training.round_data import OpenedRound, open_round_data
 
 OpenEngine = Callable[..., Engine]
 """`mmd.training.engines.open_engine`, or a test's own."""
+
+
+_CALIBRATION_SAMPLES = 256
 
 
 class Abandoned(Exception):
@@ -164,9 +168,8 @@ class RoundWorkshop:
 
         Raises `Abandoned` when a sample was forgotten meanwhile.
         """
-        artifact_set, parameters = prepared.artifact_set, prepared.engine.state().parameters
         serving = self._models.current()
-        candidate = export_model(artifact_set, parameters)
+        candidate = _network(plan, prepared, prepared.engine.state().parameters)
         verdict = self._judge(plan, prepared, serving, candidate)
         self._write_candidate(plan, prepared, candidate)
         write_verdict(self._folder, verdict)
@@ -211,7 +214,7 @@ class RoundWorkshop:
         for number in range(len(plan.fold_steps)):
             left_out = left_out_places(plan, number)
             places = np.array([place for place in left_out if plan.sample_ids[place] not in seen], np.int64)
-            model = export_model(prepared.artifact_set, prepared.fold_parameters(number))
+            model = _network(plan, prepared, prepared.fold_parameters(number), unseen=left_out)
             lot = compare(
                 serving.model,
                 model,
@@ -239,6 +242,7 @@ class RoundWorkshop:
             parent=parent.generation,
             probation_hours=plan.gate.probation_hours,
             classes=plan.classes,
+            precision="int8" if plan.int8 else "fp32",
             sample_ids=tuple(sorted({*parent.sample_ids, *plan.sample_ids})),
         )
         durable.make_folder(self._folder / CANDIDATE_NAME)
@@ -259,6 +263,27 @@ class RoundWorkshop:
         if outcome is not None:
             tidy_round(self._state, self._number)
         return outcome
+
+
+def _network(
+    plan: RoundPlan,
+    prepared: PreparedRound,
+    parameters: Mapping[str, Floats],
+    *,
+    unseen: Sequence[int] = (),
+) -> bytes:
+    """Return the network with these parameters in the form that would serve.
+
+    An int8 one is calibrated on what it was trained on, the owner's samples and the anchor set, without the `unseen`.
+    """
+    model = export_model(prepared.artifact_set, parameters)
+    if not plan.int8:
+        return model
+    data = prepared.data
+    places = np.setdiff1d(np.arange(len(data.labels)), np.array(unseen, np.int64))
+    chosen = places[:: -(-len(places) // _CALIBRATION_SAMPLES)]
+    values = normalise(data.inputs.rows(chosen, np.zeros_like(chosen)), data.input_spec)
+    return quantise(model, values, threads=plan.threads)
 
 
 def _start_of(parent: VerifiedModel, artifact_set: ArtifactSet) -> TrainingState:

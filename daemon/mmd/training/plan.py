@@ -74,6 +74,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     folds: tuple[int, ...] = ()
     """Which fold model leaves each of them out, -1 for none; empty when there are none. See `mmd.training.folds`."""
     gate: GateConfig
+    int8: bool = False
+    """Whether the candidate is quantised before it is judged."""
 
     @property
     def listens_to_mentor(self) -> bool:
@@ -169,6 +171,7 @@ def make_plan(
         labels=tuple(labels.values()),
         folds=assign_folds(labels, seen=seen, count=fold_count),
         gate=config.gate,
+        int8=config.promotion.int8,
     )
 
 

@@ -12,8 +12,8 @@ from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 
 import mmd
 from mmd.artifact.card import generation_folder
+from mmd.artifact.export import export_model
 from mmd.errors import InputRefused, StoreDamaged, UsageError
-from mmd.promotion.export import export_model
 from mmd.serving.predictor import Predictor
 
 

@@ -11,15 +11,21 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from safetensors.numpy import load_file
+from tests.support import call_mmd
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
-from mmd.artifact.card import generation_folder, read_card
-from mmd.config import Config, GateConfig, TrainingConfig
+from mmd.artifact.card import generation_folder, read_card, read_model
+from mmd.artifact.int8 import quantise
+from mmd.config import Config, GateConfig, PromotionConfig, TrainingConfig
 from mmd.errors import StoreDamaged, TrainingFailed
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
+from mmd.serving.predictor import Predictor
+from mmd.supervisor import candidate as candidate_module
 from mmd.supervisor import trainer
 from mmd.supervisor.progress import open_round
 from mmd.supervisor.rounds import begin_round, finish_round, trainer_command
@@ -401,6 +407,52 @@ def test_the_next_round_starts_from_the_promoted_model_and_remembers_every_sampl
     assert card.parent == 1
     assert first <= set(card.sample_ids)
     assert set(plan.sample_ids) <= set(card.sample_ids)
+
+
+def test_an_int8_candidate_is_what_the_gate_judges_what_serves_and_what_the_card_says(
+    board: Board, capsys: Capture
+) -> None:
+    begin(board, Config(training=TrainingConfig(epochs=15), promotion=PromotionConfig(int8=True)))
+    run_trainer(board, capsys)
+    candidate = read_model(board.state.rounds / "0001" / "candidate")
+    operators = {node.op_type for node in onnx.load_model_from_string(candidate.model).graph.node}
+    assert "QuantizeLinear" in operators
+    with board.store() as store:
+        assert finish_round(board.state, 1, store).outcome == "promoted"
+    (_, promoted) = board.models().list()
+    assert promoted.card is not None
+    assert promoted.card.precision == "int8"
+    predictor = Predictor(board.state)
+    inputs, labels = tiny_samples(60, seed=5)
+    right = np.array(predictor.predict(inputs).labels) == np.array(list("abcd"))[labels]
+    assert predictor.generation == 1
+    assert right.mean() > 0.7
+    assert call_mmd("models", state=board.state.root).out.splitlines()[-1] == "* serves; int8: 1"
+    board.models().rollback()
+    assert predictor.predict(inputs).generation == 0
+
+
+def test_the_round_after_an_int8_model_starts_from_its_float_parameters(board: Board, capsys: Capture) -> None:
+    config = Config(training=TrainingConfig(epochs=15), promotion=PromotionConfig(int8=True))
+    begin(board, config)
+    run_trainer(board, capsys)
+    folder = board.state.rounds / "0001" / "candidate"
+    trained = load_file(folder / "parameters.safetensors")
+    assert {value.dtype for value in trained.values()} == {np.dtype(np.float32)}
+    assert all(np.unique(value).size > 1 for name, value in trained.items() if name.endswith("weight"))
+
+
+def test_an_int8_candidate_that_lost_too_much_to_rounding_is_not_promoted(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ruined(model: bytes, inputs: np.ndarray, *, threads: int) -> bytes:
+        return quantise(model, inputs * 1e-4, threads=threads)
+
+    monkeypatch.setattr(candidate_module, "quantise", ruined)
+    begin(board, Config(training=TrainingConfig(epochs=15), promotion=PromotionConfig(int8=True)))
+    run_trainer(board, capsys)
+    with board.store() as store:
+        assert finish_round(board.state, 1, store).outcome == "rejected"
 
 
 def test_two_rounds_are_never_open_at_once(board: Board) -> None:

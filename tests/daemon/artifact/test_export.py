@@ -10,11 +10,11 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file
 from tests.tiny import tiny_samples
 
+from mmd.artifact.export import export_model
 from mmd.artifact.load import ArtifactSet, normalise, open_set, read_set
 from mmd.artifact.session import open_session
 from mmd.errors import ArtifactRefused
 from mmd.promotion.evaluate import compare
-from mmd.promotion.export import export_model
 
 
 @pytest.fixture

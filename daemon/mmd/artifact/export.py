@@ -1,4 +1,4 @@
-"""How do trained parameters become a network that serves? The set's `mentee.onnx` with the new initializers."""
+"""How do trained parameters become a network that serves? The `mentee.onnx` of the set with the new initializers."""
 
 from collections.abc import Mapping
 
