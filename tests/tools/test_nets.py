@@ -45,6 +45,13 @@ def test_tensors_are_called_after_their_layer_and_its_count() -> None:
     assert [tensor.name for tensor in model.graph.initializer][:2] == ["conv1.weight", "conv1.bias"]
 
 
+def test_layers_of_a_signal_work_along_its_width() -> None:
+    model = build_net(NetRecipe(layers=("conv 4 5", "pool 4", "flatten", "fc 3"), input=(6, 1, 20)))
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    assert (shapes["conv1.weight"], shapes["fc1.weight"]) == ((4, 6, 1, 5), (3, 4 * 5))
+    assert _run(model, np.ones((2, 6, 1, 20))).shape == (2, 3)
+
+
 def test_parameters_are_counted() -> None:
     assert parameter_count(build_net(DIGITS)) == 4 * 9 + 4 + 4 * 14 * 14 * 10 + 10
 

@@ -2,7 +2,8 @@
 
     layers = ["conv 16 5", "relu", "pool 2", "flatten", "fc 10"]
 
-Convolutions keep height and width (zero padding, odd kernels). Tensors are called after their word and its count:
+Convolutions keep height and width (zero padding, odd kernels). On a map of height 1, a signal, convolutions and pools
+work along its width. Tensors are called after their word and its count:
 `conv1`, `relu1`, `pool1`, ..., the last one `logits`; weights `conv1.weight`, `conv1.bias`.
 """
 
@@ -125,17 +126,20 @@ def _conv(builder: _Builder, channels: int, kernel: int) -> None:
     if kernel % 2 == 0:
         raise UsageError(f"the kernel {kernel} is even; an odd one keeps height and width.")
     inputs, height, width = _map(builder)
-    names = builder.weight_and_bias("conv", (channels, inputs, kernel, kernel))
-    builder.add("conv", "Conv", names, kernel_shape=[kernel, kernel], pads=[kernel // 2] * 4)
+    down = 1 if height == 1 else kernel
+    names = builder.weight_and_bias("conv", (channels, inputs, down, kernel))
+    pads = [down // 2, kernel // 2] * 2
+    builder.add("conv", "Conv", names, kernel_shape=[down, kernel], pads=pads)
     builder.shape = (channels, height, width)
 
 
 def _pool(builder: _Builder, size: int) -> None:
     channels, height, width = _map(builder)
-    if size > min(height, width):
+    down = 1 if height == 1 else size
+    if down > height or size > width:
         raise UsageError(f"the map is {height}x{width}, smaller than the pool.")
-    builder.add("pool", "MaxPool", kernel_shape=[size, size], strides=[size, size])
-    builder.shape = (channels, height // size, width // size)
+    builder.add("pool", "MaxPool", kernel_shape=[down, size], strides=[down, size])
+    builder.shape = (channels, height // down, width // size)
 
 
 def _relu(builder: _Builder) -> None:

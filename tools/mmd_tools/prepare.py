@@ -8,6 +8,8 @@ import click
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmd_tools.takes import Takes
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -53,20 +55,24 @@ def prepare_digits(data: Path, out: Path, anchor_file: Path) -> None:
 @click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
 def prepare_speech(data: Path, recipe_file: Path, stranger: str, out: Path, anchor_file: Path) -> None:
     """Split spoken digits: all of one speaker's for the test, the others' by take."""
-    import numpy as np
-
-    from mmd_tools.prepare_speech import SPLITS, anchor_order, read_speech, split_by_speaker
+    from mmd_tools.prepare_speech import read_speech
     from mmd_tools.recipe import load_recipe
 
-    speech = read_speech(data, load_recipe(recipe_file))
-    split = split_by_speaker(speech, stranger)
-    anchor = anchor_order(speech, split)
-    _save(out, inputs=speech.inputs, labels=speech.labels, split=split, splits=np.array(SPLITS))
-    _save(anchor_file, inputs=speech.inputs[anchor], labels=speech.labels[anchor])
-    for index, name in enumerate(SPLITS):
-        speakers = len(np.unique(speech.speakers[split == index]))
-        click.echo(f"{name:10}  {int((split == index).sum()):6} recordings  {speakers:2} speakers")
-    click.echo(f"Wrote {out} and {anchor_file} ({len(anchor)} recordings: even for replay, odd for the gate).")
+    _save_takes(read_speech(data, load_recipe(recipe_file)), stranger, out, anchor_file)
+
+
+@prepare.command("motion")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="watch_dataset.npy.")
+@click.option("--recipe", "recipe_file", type=FILE, required=True, help="The recipe, for the classes.")
+@click.option("--stranger", required=True, help="The person whom no network is to know, such as `person 01`.")
+@click.option("--out", type=FILE, required=True, help="The windows, split by person and take (.npz).")
+@click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
+def prepare_motion(data: Path, recipe_file: Path, stranger: str, out: Path, anchor_file: Path) -> None:
+    """Cut wrist motion into windows: all of one person's for the test, the others' by take."""
+    from mmd_tools.prepare_motion import read_motion
+    from mmd_tools.recipe import load_recipe
+
+    _save_takes(read_motion(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
 
 @prepare.command("owner")
@@ -98,6 +104,21 @@ def prepare_strangers(data: Path, mentee: Path, mentor: Path, recipe_file: Path,
     click.echo("writer  digits  mentee  mentor")
     for score in scores:
         click.echo(f"{score.writer:6}  {score.digits:6}  {score.mentee:.4f}  {score.mentor:.4f}")
+
+
+def _save_takes(samples: "Takes", stranger: str, out: Path, anchor_file: Path) -> None:
+    import numpy as np
+
+    from mmd_tools.takes import SPLITS, anchor_order, split_by_person
+
+    split = split_by_person(samples, stranger)
+    anchor = anchor_order(samples, split)
+    _save(out, inputs=samples.inputs, labels=samples.labels, split=split, splits=np.array(SPLITS))
+    _save(anchor_file, inputs=samples.inputs[anchor], labels=samples.labels[anchor])
+    for index, name in enumerate(SPLITS):
+        people = len(np.unique(samples.people[split == index]))
+        click.echo(f"{name:10}  {int((split == index).sum()):6} samples  {people:2} people")
+    click.echo(f"Wrote {out} and {anchor_file} ({len(anchor)} samples: even for replay, odd for the gate).")
 
 
 def _save(path: Path, **arrays: "NDArray[Any]") -> None:

@@ -130,7 +130,7 @@ def _read_mnist(path: Path, parts: slice = slice(0, 2)) -> tuple[NDArray[np.uint
     """Read some of the three parts: training, validation (both of them MNIST's training digits), test."""
     try:
         with gzip.open(path) as file:
-            chosen = _ArraysOnly(file, encoding="latin1").load()[parts]
+            chosen = ArraysOnly(file, encoding="latin1").load()[parts]
         pixels = np.concatenate([images for images, _ in chosen])
         labels = np.concatenate([numbers for _, numbers in chosen]).astype(np.int64)
     except (OSError, EOFError, zlib.error, pickle.UnpicklingError, ValueError, TypeError) as error:
@@ -142,7 +142,7 @@ def _read_mnist(path: Path, parts: slice = slice(0, 2)) -> tuple[NDArray[np.uint
     return inputs.reshape(-1, 1, SIDE, SIDE), labels
 
 
-class _ArraysOnly(pickle.Unpickler):
+class ArraysOnly(pickle.Unpickler):
     """A pickle can name any function; this one may only name what makes numpy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -151,6 +151,7 @@ class _ArraysOnly(pickle.Unpickler):
             ("numpy._core.multiarray", "_reconstruct"),
             ("numpy", "ndarray"),
             ("numpy", "dtype"),
+            ("numpy._core.multiarray", "scalar"),
             ("_codecs", "encode"),
         }:
             return super().find_class(module, name)

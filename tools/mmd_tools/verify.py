@@ -57,7 +57,8 @@ def _graph_checks(artifact_set: ArtifactSet) -> Iterator[Check]:
     manifest, graphs = artifact_set.manifest, artifact_set.manifest.graphs
     portable = [graphs.portable_fused, graphs.portable_cached]
     mentor = [graphs.mentor] if manifest.mentor_logits else []
-    for name in [graphs.inference, *mentor, *portable]:
+    audio = [name for name in (graphs.resample, graphs.preprocess) if name in manifest.files]
+    for name in [graphs.inference, *mentor, *portable, *audio]:
         model = onnx.load(artifact_set.path(name), load_external_data=False)
         foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain})
         opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

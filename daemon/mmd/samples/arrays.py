@@ -4,6 +4,9 @@ Rows are read in blocks, so that a big file needs little memory, and the whole f
 given out: one bad row refuses the file. Pickled objects are never loaded. A `.npz` holds `inputs` (or `x`) and may
 hold `labels` (or `y`): class names, or class numbers with -1 for none.
 
+Accepted for a tensor of C x 1 x T, a window of measurements, are that, C x T and T x C; others are taken in their own
+shape alone.
+
 Accepted for audio are stored recordings, [length] or [n, length], as 16-bit whole numbers or floats within -1 to 1.
 A `.npz` may say at which `rate_hz` its rows were taken; where the set has another, it is refused.
 
@@ -258,6 +261,9 @@ def _layouts(form: SampleForm) -> dict[str, tuple[int, ...]]:
         layouts["channels last"] = (height, width, channels)
         if channels == 1:
             layouts["no channel"] = (height, width)
+    if form.kind == "tensor" and len(form.shape) == 3 and form.shape[1] == 1:
+        channels, _, steps = form.shape
+        layouts["channels first"], layouts["channels last"] = (channels, steps), (steps, channels)
     return layouts
 
 

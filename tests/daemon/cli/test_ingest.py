@@ -435,3 +435,24 @@ def test_a_name_that_is_no_text_breaks_neither_line_nor_store(flag: str, state: 
     assert len(ran.error_lines) == (0 if flag == "--json" else 1)
     assert stored(state) == 1
     assert len(run_mmd("samples", state=state).out.splitlines()) == 1
+
+
+def test_sensor_windows_are_stored_with_the_labels_of_their_folders(tmp_path: Path) -> None:
+    state = initialised_state(tmp_path, shape=(12,))
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "windows" / name).mkdir(parents=True)
+        for number in range(3):
+            np.save(tmp_path / "windows" / name / f"{number}.npy", rng.normal(size=12))
+    ran = call_mmd("ingest", tmp_path / "windows", state=state)
+    assert (ran.code, ran.out.split(" (")[0]) == (0, "stored 6")
+    with SampleStore(state / "samples.db") as store:
+        assert store.class_counts() == {"cat": 3, "dog": 3}
+
+
+def test_a_recording_is_refused_by_a_set_of_tensors(tmp_path: Path) -> None:
+    state = initialised_state(tmp_path, shape=(12,))
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    ran = call_mmd("ingest", tmp_path / "a.wav", state=state)
+    assert ran.code == 3
+    assert "is no array, and this artifact set takes tensor 12; give .npy or .npz." in ran.err

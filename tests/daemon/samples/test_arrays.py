@@ -289,3 +289,20 @@ def test_a_damaged_file_is_refused_or_read_never_a_crash(data: st.DataObject) ->
         assert "\n" not in str(refusal)
     else:
         assert all(len(row.content) == GREY.content_bytes for row in rows)
+
+
+def test_a_window_of_measurements_may_lie_steps_first() -> None:
+    form = SampleForm("tensor", (3, 1, 8), ("a", "b"), 50.0)
+    window = np.arange(24, dtype=np.float32).reshape(3, 8)
+    for array in (window, window.T, window[:, None], np.stack([window.T, window.T])):
+        assert {row.content for row in npy_rows(array, form)} == {window.tobytes()}
+
+
+@pytest.mark.parametrize(("rate_hz", "told"), [(50, ""), (50.0, ""), (100, "was taken at 100 Hz"), ("x", "a rate of")])
+def test_a_window_of_another_rate_is_refused(rate_hz: object, told: str) -> None:
+    form = SampleForm("tensor", (8,), ("a", "b"), 50.0)
+    if not told:
+        assert len(npz_rows(form, inputs=np.zeros(8), rate_hz=np.array(rate_hz))) == 1
+        return
+    with pytest.raises(InputRefused, match=told):
+        npz_rows(form, inputs=np.zeros(8), rate_hz=np.array(rate_hz))

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 QUICK_OWNERS, QUICK_SIZES = 3, (10, 50)
-_NAMES = {"digits": "owners", "speech": "speakers"}
+_NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 
 
 @click.command("owners")
-@click.option("--kind", type=click.Choice(["digits", "speech"]), default="digits", show_default=True)
+@click.option("--kind", type=click.Choice(["digits", "speech", "motion"]), default="digits", show_default=True)
 @click.option("--data", type=FOLDER, help="The public files of the kind. Digits without it: the one shipped owner.")
 @click.option("--set", "set_folder", type=FOLDER, help="Digits: the artifact set. [default: the shipped one]")
-@click.option("--recipe", "recipe_file", type=FILE, help="Speech: the recipe. [default: artifacts/speech/recipe.toml]")
-@click.option("--sets", type=FOLDER, help="Speech: where a set a speaker lies, or is made (minutes each).")
+@click.option("--recipe", "recipe_file", type=FILE, help="The others: [default: artifacts/KIND/recipe.toml]")
+@click.option("--sets", type=FOLDER, help="The others: where a set a person lies, or is made (minutes each).")
 @click.option("--owners", "count", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Give it again.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
@@ -50,10 +50,10 @@ def owners_command(
 ) -> None:
     """Let the product learn from each of many owners, and score it on samples that it never saw.
 
-    Digits: writers, all with one set. Speech: each speaker with a set that was made of the others' recordings.
+    Digits: writers, all with one set. Speech and motion: each person with a set that was made of the others' samples.
 
-    Writes OUT/owners.json (speakers.json) with every raw value, the tables as .md, a picture as .png; with --search
-    and --quick under names of their own.
+    Writes OUT/owners.json (speakers.json, movers.json) with every raw value, the tables as .md, a picture as .png;
+    with --search and --quick under names of their own.
     """
     from mmd_tools.bench.owners_report import OwnersResults, write_results
     from mmd_tools.bench.tables import read_raw, write_raw
@@ -62,8 +62,8 @@ def owners_command(
     if redraw:
         write_results(read_raw(out / f"{name}.json", OwnersResults), out, with_plot=with_plot)
         return
-    if kind == "speech":
-        people = _speakers(data, recipe_file, sets)
+    if kind != "digits":
+        people = _strangers(kind, data, recipe_file, sets)
     else:
         people = _writers(data, set_folder, QUICK_OWNERS if quick else count, "development" if search else "report")
     sizes = _sizes(kind, search=search, quick=quick)
@@ -75,11 +75,11 @@ def owners_command(
 
 
 def _sizes(kind: str, *, search: bool, quick: bool) -> tuple[int, ...]:
-    from mmd_tools.bench import owners_data, speakers
+    from mmd_tools.bench import owners_data, strangers
 
     if quick:
         return QUICK_SIZES
-    sizes = speakers.SIZES if kind == "speech" else owners_data.SIZES
+    sizes = strangers.SIZES.get(kind, owners_data.SIZES)
     return sizes[-2:] if search else sizes
 
 
@@ -94,15 +94,15 @@ def _writers(data: Path | None, set_folder: Path | None, count: int, group: "Gro
     return [(owner, artifact_set) for owner in choose_owners(read_owners(data), count, group)]
 
 
-def _speakers(data: Path | None, recipe_file: Path | None, sets: Path | None) -> "list[Person]":
+def _strangers(kind: str, data: Path | None, recipe_file: Path | None, sets: Path | None) -> "list[Person]":
     from mmd.errors import UsageError
-    from mmd_tools.bench.speakers import read_speakers
+    from mmd_tools.bench.strangers import read_people
     from mmd_tools.recipe import load_recipe
 
     if data is None or sets is None:
-        raise UsageError("--kind speech needs --data with the recordings and --sets for what is made of them.")
-    recipe = load_recipe(recipe_file or Path("artifacts/speech/recipe.toml"))
-    return list(read_speakers(data, recipe, sets, lambda stage: click.echo(stage, err=True)))
+        raise UsageError(f"--kind {kind} needs --data with the public files and --sets for what is made of them.")
+    recipe = load_recipe(recipe_file or Path("artifacts") / kind / "recipe.toml")
+    return list(read_people(kind, data, recipe, sets, lambda stage: click.echo(stage, err=True)))
 
 
 def _run(
@@ -120,7 +120,7 @@ def _run(
     is_search = "search" in name
     console = Console(stderr=True)
     given = "".join(f" --seed {seed}" for seed in seeds) + (" --search" if is_search else "")
-    chosen = f"--owners {len(people)}" if kind == "digits" else "--kind speech --sets SETS"
+    chosen = f"--owners {len(people)}" if kind == "digits" else f"--kind {kind} --sets SETS"
     names, hashes = (dict.fromkeys(values) for values in zip(*map(_named, people), strict=True))
     where = conditions(f"mmd-tools bench owners --data DATA {chosen}{given}", ", ".join(names), " ".join(hashes))
     benches: dict[str, OwnersBench] = {}

@@ -40,7 +40,8 @@ DRAWN = (
     "unlabelled only + replay",
     MENTOR,
 )
-MOST_COLUMNS = 8
+MOST_COLUMNS = 10
+PEOPLE = {"digits": ("writers", "digits"), "speech": ("speakers", "recordings"), "motion": ("people", "windows")}
 
 
 class OwnersResults(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,14 +81,14 @@ def markdown(results: OwnersResults, summaries: Sequence[RowSummary]) -> str:
 
 
 def _explanation(results: OwnersResults, first: RowSummary) -> str:
-    if results.kind == "speech":
+    people, things = PEOPLE[results.kind]
+    if results.kind != "digits":
         who = (
-            f"{first.owners} speakers, {first.seeds} seed(s) each, with sets that never heard them: Mentor, Mentee and "
-            "anchor set are made of the other speakers' recordings alone. A speaker's recordings"
+            f"{first.owners} {people}, {first.seeds} seed(s) each, with sets that never met them: Mentor, Mentee and "
+            f"anchor set are made of the others' {things} alone. One's {things}"
         )
     else:
         who = f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits"
-    people = "speakers" if results.kind == "speech" else "writers"
     return (
         f"{who} are drawn "
         "apart into own samples, which are ingested, and a test part, which the product never sees. A quarter of the "
@@ -181,7 +182,7 @@ def draw_owners(path: Path, results: OwnersResults, summaries: Sequence[RowSumma
         values = [float(getattr(found[row, size], name)) for size in sizes]
         return Line(row, values, values, values)
 
-    who = "speakers" if results.kind == "speech" else "student writers"
+    who = "student writers" if results.kind == "digits" else PEOPLE[results.kind][0]
     panels = [
         Panel("All owners, 95 % interval", "gain over the shipped, points", [line(row) for row in rows], zero=True),
         Panel("The quarter hardest to read", "gain, points", [plain(row, "quartile_gain") for row in rows], zero=True),

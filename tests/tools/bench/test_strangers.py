@@ -16,8 +16,9 @@ from mmd_tools.bench.owners_data import Owner, split_owner
 from mmd_tools.bench.owners_report import OwnersResults
 from mmd_tools.bench.owners_run import DEFAULT, MENTOR, SHIPPED
 from mmd_tools.bench.tables import read_raw
-from mmd_tools.prepare_speech import SPLITS, anchor_order, read_speech, split_by_speaker
+from mmd_tools.prepare_speech import read_speech
 from mmd_tools.recipe import Recipe, load_recipe
+from mmd_tools.takes import SPLITS, anchor_order, split_by_person
 from mmd_tools.train_data import Part
 
 SPEAKERS = {"ada": 1.0, "bob": 0.8}
@@ -79,25 +80,25 @@ def recipe(data: Path) -> Recipe:
 def test_recordings_are_read_in_order_of_speaker_take_and_digit(data: Path, recipe: Recipe) -> None:
     speech = read_speech(data, recipe)
     assert speech.inputs.shape == (120, round(0.25 * RATE_HZ))
-    assert speech.speakers[:60].tolist() == ["ada"] * 60
+    assert speech.people[:60].tolist() == ["ada"] * 60
     assert speech.labels[:4].tolist() == [0, 1, 0, 1]
     assert speech.takes[:4].tolist() == [0, 0, 1, 1]
 
 
 def test_a_stranger_is_in_no_other_part_and_the_anchors_halves_share_no_take(data: Path, recipe: Recipe) -> None:
     speech = read_speech(data, recipe)
-    split = split_by_speaker(speech, "bob")
-    assert set(speech.speakers[split == SPLITS.index("strangers")].tolist()) == {"bob"}
-    assert set(speech.speakers[split != SPLITS.index("strangers")].tolist()) == {"ada"}
+    split = split_by_person(speech, "bob")
+    assert set(speech.people[split == SPLITS.index("strangers")].tolist()) == {"bob"}
+    assert set(speech.people[split != SPLITS.index("strangers")].tolist()) == {"ada"}
     order = anchor_order(speech, split)
-    assert len(order) == 20
+    assert len(order) == 12
     assert set(speech.takes[order[0::2]] % 2) == {0}
     assert set(speech.takes[order[1::2]] % 2) == {1}
 
 
 def test_a_speaker_who_is_not_there_is_refused(data: Path, recipe: Recipe) -> None:
-    with pytest.raises(UsageError, match="no speaker `eve`; there are ada, bob"):
-        split_by_speaker(read_speech(data, recipe), "eve")
+    with pytest.raises(UsageError, match="no `eve`; there are ada, bob"):
+        split_by_person(read_speech(data, recipe), "eve")
 
 
 def test_a_folder_without_recordings_and_a_broken_one_are_refused(tmp_path: Path, recipe: Recipe) -> None:
@@ -133,7 +134,7 @@ def test_the_quick_bench_makes_a_set_a_speaker_and_writes_whole_results(
     assert {record.owner for record in results.records} == set(SPEAKERS)
     assert {SHIPPED, MENTOR, DEFAULT} <= {record.row for record in results.records}
     told = (tmp_path / "speakers-quick.md").read_text()
-    assert "2 speakers, 1 seed(s) each, with sets that never heard them" in told
+    assert "2 speakers, 1 seed(s) each, with sets that never met them" in told
     assert "## Owner by owner, 50 own samples" in told
     made = {path: path.stat().st_mtime_ns for path in sets.rglob("*.onnx")}
     again = CliRunner().invoke(owners_command, [*arguments, "--redraw"], catch_exceptions=False)

@@ -1,0 +1,68 @@
+"""Who gave which sample, and how are they split when one of the people is to be a stranger?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.errors import UsageError
+
+SPLITS = ("train", "validation", "anchor", "strangers")
+ANCHOR_SHARE, VALIDATION_SHARE = 0.2, 0.1
+"""Of everybody's takes of every class: the first are for the anchor set, the next for validation, the rest to train."""
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Samples as a board would store them, ordered by person, take and class."""
+
+    inputs: NDArray[np.generic]
+    labels: NDArray[np.int64]
+    people: NDArray[np.str_]
+    takes: NDArray[np.int64]
+    """From 0, by person and class."""
+
+    @classmethod
+    def ordered(cls, inputs: NDArray[np.generic], labels: NDArray[np.int64], people: NDArray[np.str_]) -> "Takes":
+        """Number and order samples whose earlier takes come first."""
+        takes = np.zeros(len(labels), np.int64)
+        for person, label in {*zip(people.tolist(), labels.tolist(), strict=True)}:
+            chosen = (people == person) & (labels == label)
+            takes[chosen] = np.arange(chosen.sum())
+        order = np.lexsort((labels, takes, people))
+        return cls(inputs[order], labels[order], people[order], takes[order])
+
+    @property
+    def names(self) -> list[str]:
+        names: list[str] = np.unique(self.people).tolist()
+        return names
+
+    def shares(self) -> NDArray[np.float64]:
+        """Return how far along its person's takes of its class each sample is, in [0, 1)."""
+        counts = np.zeros(len(self.labels))
+        for person, label in {*zip(self.people.tolist(), self.labels.tolist(), strict=True)}:
+            chosen = (self.people == person) & (self.labels == label)
+            counts[chosen] = chosen.sum()
+        return np.asarray(self.takes / counts)
+
+
+def split_by_person(samples: Takes, stranger: str) -> NDArray[np.uint8]:
+    """Return the index in `SPLITS` of every sample: all of the stranger's are a stranger's."""
+    if stranger not in samples.names:
+        raise UsageError(f"There is no `{stranger}`; there are {', '.join(samples.names)}.")
+    if len(samples.names) < 2:
+        raise UsageError(f"There is nobody besides `{stranger}`; somebody must be left to train on.")
+    shares = samples.shares()
+    split = np.full(len(samples.labels), SPLITS.index("train"), np.uint8)
+    split[shares < ANCHOR_SHARE + VALIDATION_SHARE] = SPLITS.index("validation")
+    split[shares < ANCHOR_SHARE] = SPLITS.index("anchor")
+    split[samples.people == stranger] = SPLITS.index("strangers")
+    return split
+
+
+def anchor_order(samples: Takes, split: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the places of the anchor set: even takes at the even ones, for replay; odd takes at the odd ones."""
+    places = np.flatnonzero(split == SPLITS.index("anchor"))
+    halves = [places[samples.takes[places] % 2 == parity] for parity in (0, 1)]
+    size = min(map(len, halves))
+    return np.stack([half[:size] for half in halves], axis=1).ravel()
