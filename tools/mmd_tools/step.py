@@ -110,8 +110,9 @@ class _Plan:
         labels = self._array("labels", 1)
         if labels.shape != inputs.shape[:2] or not np.issubdtype(labels.dtype, np.integer):
             raise _refused(f"`labels` is {labels.dtype} {list(labels.shape)}, not integers {list(inputs.shape[:2])}")
-        if labels.min() < -1 or labels.max() >= len(manifest.classes):
-            raise _refused(f"`labels` holds a label outside -1..{len(manifest.classes) - 1}")
+        outputs = len(manifest.classes) + manifest.spare_classes
+        if labels.min() < -1 or labels.max() >= outputs:
+            raise _refused(f"`labels` holds a label outside -1..{outputs - 1}")
         self._inputs, self._labels = inputs, labels.astype(np.int64)
         self._mentor = self._mentor_outputs(manifest) if self.is_cached else None
         self._masks = {

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmd.artifact.load import read_set
 from mmd.conditions.kinds import CONDITIONS
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelEntry, ModelStore
@@ -39,7 +38,6 @@ def collect(
     return ReportData(
         title=title,
         created=created,
-        classes=read_set(state.artifact_set).manifest.classes,
         facts=_facts(state, models),
         comparison=tuple(comparison) or _generations_compared(models),
         rounds=tuple(_round(state, number) for number in reversed(round_numbers(state)[-MOST_ROUNDS:])),
@@ -83,6 +81,7 @@ def _round(state: StateDir, number: int) -> Round:
         outcome=f"{outcome.outcome.capitalize()}. {outcome.reason}" if outcome else "Still open.",
         cost=_cost_words(round_cost(state, number)),
         curves=_curves(folder),
+        classes=verdict.classes if verdict else (),
         confusion_before=verdict.confusion_before if verdict else None,
         confusion_after=verdict.confusion_after if verdict else None,
     )

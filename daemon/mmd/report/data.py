@@ -33,6 +33,8 @@ class Round:
     number: int
     outcome: str
     curves: tuple[LossCurve, ...]
+    classes: tuple[str, ...] = ()
+    """That the round was judged on, in the order of the confusions."""
     confusion_before: tuple[tuple[int, ...], ...] | None = None
     confusion_after: tuple[tuple[int, ...], ...] | None = None
     """Rows: the true class, columns: the predicted one; held-out samples only."""
@@ -67,7 +69,6 @@ class ReportData:
     title: str
     created: float
     """Seconds since the epoch."""
-    classes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     """Name and value, for the summary."""
     comparison: tuple[AccuracyRow, ...]

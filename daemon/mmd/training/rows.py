@@ -24,7 +24,7 @@ Row = tuple[int, int]
 """(number of the sample, number of the view)"""
 
 VIEW_KIND, TARGET_KIND = b"v", b"t"
-_AT_ONCE = 256
+_AT_ONCE = 64
 
 
 class RoundInputs(Protocol):

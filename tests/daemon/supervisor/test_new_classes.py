@@ -73,6 +73,9 @@ def test_a_named_class_is_learned_judged_and_predicted(board: Board) -> None:
     assert verdict is not None
     assert verdict.classes == (*CLASSES, "stripes")
     assert verdict.confusion_after[4][4] > 0
+    report = call_mmd("report", "--out", board.state.root / "report.html", state=board.state.root)
+    assert report.code == 0, report.err
+    assert "stripes" in (board.state.root / "report.html").read_text()
     ran = call_mmd("rollback", state=board.state.root)
     assert ran.code == 0, ran.err
     assert Predictor(board.state).predict(stripes(1)).classes == CLASSES, "generation 0 has not learned it"
