@@ -18,6 +18,7 @@ from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
 from mmd_tools.recipe import LossRecipe, ProbeRecipe
+from mmd_tools.verify import verify
 
 pytestmark = networks.NEEDS_TRAINING_BUILD
 
@@ -148,6 +149,7 @@ def test_label_smoothing_spreads_a_share_over_every_class(tmp_path: Path) -> Non
     rows_with_label = [(row, label) for row, label in enumerate(labels) if label >= 0]
     expected = np.mean([-0.8 * small[row, label] - 0.2 * small[row].mean() for row, label in rows_with_label])
     assert losses.label == pytest.approx(expected, rel=1e-5)
+    assert [(check.name, check.detail) for check in verify(tmp_path / "set") if not check.passed] == []
 
 
 def test_a_saturated_mentor_and_mentee_give_finite_decoupled_losses(tmp_path: Path) -> None:

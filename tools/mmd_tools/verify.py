@@ -188,7 +188,9 @@ def _forward(artifact_set: ArtifactSet, batch: Batch, label_loss: float) -> Chec
     session = open_session(artifact_set.path(manifest.graphs.inference))
     logits = session.run([manifest.logits], {manifest.input.name: batch.inputs})[0].astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
-    rows = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(logits)), batch.labels]
+    costs = np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted
+    smoothing = manifest.loss.label_smoothing
+    rows = (1 - smoothing) * costs[np.arange(len(logits)), batch.labels] + smoothing * costs.mean(axis=1)
     expected = float(rows[batch.labels >= 0].mean())
     difference = abs(label_loss - expected) / max(abs(expected), 1e-30)
     detail = f"cross-entropy {label_loss:.6g} and {expected:.6g}, relative difference {difference:.1e}"
