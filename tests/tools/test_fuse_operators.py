@@ -1,6 +1,7 @@
 """Can every operator of the table be trained? One small network an operator, through both engines."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from tests.tools import networks
 from tests.tools.networks import Net, plain, recipe, save, shape_of
 
+from mmd.artifact.load import open_set
+from mmd.training.engine import Batch, LossWeights
+from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.network import read_network
 from mmd_tools.fuse.operators import CONDITIONS, REWRITTEN, SHAPE_WORK, TRAINABLE
@@ -57,7 +61,8 @@ def _constant(net: Net, x: str) -> str:
 
 
 def _masks(net: Net, x: str) -> list[str]:
-    return [net.add("Greater", x, *_floats(net, -0.5)), net.add("Less", x, *_floats(net, 0.5))]
+    """Both at 0, where the two that are chosen between meet."""
+    return [net.add("Greater", x, *_floats(net, 0.0)), net.add("Less", x, *_floats(net, 0.0))]
 
 
 def _chosen(net: Net, x: str, mask: str) -> str:
@@ -126,7 +131,7 @@ def _recurrent(op: str, **attributes: object) -> Callable[[Net, str], str]:
 # From a map [N, 4, 4, 4] to anything; the rest of the network is the same for all.
 CASES: dict[str, Callable[[Net, str], str]] = {
     "Abs": lambda n, x: n.add("Abs", x),
-    "And": lambda n, x: n.add("Where", n.add("And", *_masks(n, x)), x, n.add("Tanh", x)),
+    "And": lambda n, x: _chosen(n, x, n.add("And", _masks(n, x)[0], n.add("Not", _masks(n, x)[1]))),
     "Add": lambda n, x: n.add("Add", x, n.weight(4, 1, 1)),
     "AveragePool": lambda n, x: n.add("AveragePool", x, kernel_shape=[2, 2], strides=[1, 1]),
     "BatchNormalization": lambda n, x: n.norm(n.add("Relu", x), 4),
@@ -208,12 +213,12 @@ CASES: dict[str, Callable[[Net, str], str]] = {
     "Gather": lambda n, x: n.add("Gather", x, n.constant([0, 2, 2], np.int64), axis=2),
     "GatherElements": _picked,
     "Greater": lambda n, x: _chosen(n, x, _masks(n, x)[0]),
-    "GreaterOrEqual": lambda n, x: _chosen(n, x, n.add("GreaterOrEqual", x, *_floats(n, 0.2))),
+    "GreaterOrEqual": lambda n, x: _chosen(n, x, n.add("GreaterOrEqual", x, *_floats(n, 0.0))),
     "GroupNormalization": lambda n, x: _grouped(n, x, of=4),
     "GroupNormalization/18": lambda n, x: _grouped(n, x, of=2),
     "InstanceNormalization": lambda n, x: n.add("InstanceNormalization", x, n.weight(4), n.weight(4)),
     "Less": lambda n, x: _chosen(n, x, _masks(n, x)[1]),
-    "LessOrEqual": lambda n, x: _chosen(n, x, n.add("LessOrEqual", x, *_floats(n, 0.2))),
+    "LessOrEqual": lambda n, x: _chosen(n, x, n.add("LessOrEqual", x, *_floats(n, 0.0))),
     "LpNormalization": lambda n, x: n.add("LpNormalization", x, axis=1),
     "LpNormalization/1": lambda n, x: n.add("LpNormalization", x, axis=2, p=1),
     "Max": lambda n, x: n.add("Max", x, n.add("Neg", x), n.add("Tanh", x)),
@@ -278,6 +283,28 @@ def test_the_operator_trains_alike_on_both_engines(operator: str, tmp_path: Path
     trained = onnx.load(tmp_path / "set" / "mentee.onnx")
     expected = networks.run(mentee, {"x": x_in})[0]
     np.testing.assert_allclose(networks.run(trained, {"x": x_in})[0], expected, rtol=1e-4, atol=1e-5)
+    slope, difference = _slopes(tmp_path / "set")
+    assert slope == pytest.approx(difference, rel=0.02, abs=2e-3)
+
+
+def _slopes(folder: Path) -> tuple[float, float]:
+    """The slope of the loss along a random direction of all parameters, by the gradients and by central differences."""
+    rng = np.random.default_rng(7)
+    artifact_set = open_set(folder)
+    engine = open_engine(artifact_set, name="portable")
+    logits = {artifact_set.manifest.mentor_logits: rng.standard_normal((5, 4)).astype(np.float32)}
+    batch = Batch(rng.standard_normal((5, *networks.SHAPE)).astype(np.float32), rng.integers(0, 4, 5), logits)
+    weights = LossWeights(alpha=1.0, betas=(), gamma=0.0, temperature=2.0)
+    start = engine.state()
+    _, gradients = engine.gradients(batch, weights)
+    direction = {name: rng.uniform(-1, 1, value.shape).astype(np.float32) for name, value in start.parameters.items()}
+    slope = sum(float((gradients[name].astype(np.float64) * direction[name]).sum()) for name in direction)
+    step, found = np.float32(3e-4), []
+    for sign in (1, -1):
+        moved = {name: value + sign * step * direction[name] for name, value in start.parameters.items()}
+        engine.load(replace(start, parameters=moved))
+        found.append(engine.losses(batch, weights).total)
+    return slope, (found[0] - found[1]) / (2 * float(step))
 
 
 def test_pads_that_count_do_so_where_the_size_is_rounded_up(tmp_path: Path) -> None:
