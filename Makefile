@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full arm-test systemd-test lint types clean
+.PHONY: demo test test-full arm-test systemd-test kill-test lint types clean
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,11 @@ arm-test: $(VENV)/.installed-dev
 # As root on Debian: the service under a real systemd; says why where it cannot run.
 systemd-test: $(VENV)/.installed-dev
 	$(BIN)/pytest -rs tests/system/test_systemd_boot.py
+
+# SIGKILL at random instants to whatever writes: no acknowledged sample lost, no half model, the same final bits.
+KILLS ?= 1000
+kill-test: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.kills.campaign --kills $(KILLS)
 
 clean:
 	rm -rf $(VENV) build dist demo report.html

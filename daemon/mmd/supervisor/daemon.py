@@ -165,6 +165,7 @@ class Daemon:
         self._follow_inbox()
         runner = self.runner
         self._announcer.note(runner.state, self.mode, self.reasons, conditions, runner.progress, now)
+        self._ledger.save_if_due(now)
         self._notifier.alive()
         self._looked_at, self._next_look = now.monotonic, now.monotonic + self._poll_seconds()
         return conditions

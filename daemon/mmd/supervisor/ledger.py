@@ -71,6 +71,7 @@ class Ledger:
         self._turned = self._saved = awake()
         self._metered = 0.0
         self._meter: EnergyReading | None = None
+        self._is_unsaved = False
         self._has_complained = False
 
     def turn(self, now: Instant, *, round_number: int | None, limits: DutyCycle, root: Path) -> Usage:
@@ -87,13 +88,11 @@ class Ledger:
             self._cost = self._cost.plus(passed, watt_hours)
             days = {**self._account.days, day: self._account.days.get(day, Cost()).plus(passed, watt_hours)}
             self._account = msgspec.structs.replace(self._account, days=dict(sorted(days.items())[-KEPT_DAYS:]))
-        has_stopped = self._run_began is not None and not is_running
+            self._is_unsaved = True
         if not is_running:
             self._run_began = None
         elif self._run_began is None:
             self._run_began = at - passed
-        if has_stopped or (is_running and at - self._saved >= SAVE_SECONDS):
-            self.save(now)
         today = self._account.days.get(day, Cost())
         return Usage(
             run_seconds=0.0 if self._run_began is None else at - self._run_began,
@@ -130,9 +129,14 @@ class Ledger:
         """Return what round `number` used so far."""
         return self._cost if number == self._round else round_cost(self._state_dir, number)
 
+    def save_if_due(self, now: Instant) -> None:
+        """Put the account on disk now and then; disks are slow, so not before what is more urgent."""
+        if self._is_unsaved and self._awake() - self._saved >= SAVE_SECONDS:
+            self.save(now)
+
     def save(self, now: Instant) -> None:
         """Put the account on disk. One that cannot be written is named once and costs nothing else."""
-        self._saved = self._awake()
+        self._saved, self._is_unsaved = self._awake(), False
         seconds = None if self._bucket is None else self._bucket.seconds
         self._account = msgspec.structs.replace(self._account, duty_seconds=seconds, saved=now.wall)
         try:

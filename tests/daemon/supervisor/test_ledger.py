@@ -42,6 +42,7 @@ class Desk:
             self.wall += 1
             self.awake += 1
             self.turn(number)
+            self.ledger.save_if_due(Instant(self.wall, self.awake))
         return self.usage
 
     def stop(self) -> None:

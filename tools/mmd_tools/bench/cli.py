@@ -7,6 +7,7 @@ import click
 BENCHMARKS = {
     "step": "mmd_tools.bench.step:step_command",
     "epoch": "mmd_tools.bench.epoch:epoch_command",
+    "preemption": "mmd_tools.bench.preemption:preemption_command",
     "mentoring": "mmd_tools.bench.mentoring:mentoring_command",
     "owners": "mmd_tools.bench.owners:owners_command",
 }
@@ -33,4 +34,4 @@ class LazyBenchmarks(click.Group):
 
 @click.group("bench", cls=LazyBenchmarks)
 def bench() -> None:
-    """Measure the product; every figure is a ratio within one run."""
+    """Measure the product; every figure of time but that of `preemption` is a ratio within one run."""
