@@ -8,6 +8,7 @@ end in the very bits of a round that was left alone.
 
 import argparse
 import contextlib
+import importlib
 import os
 import random
 import shutil
@@ -37,6 +38,8 @@ from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round, finish_round
 
 RESULTS = ("candidate/mentee.onnx", "candidate/parameters.safetensors", "candidate/card.json", "verdict.json")
+WORKING_PARTS = ("mmd.supervisor.candidate", "mmd.training.portable", "mmd.training.step_graph", "safetensors.numpy")
+"""What a trainer imports in the end; whoever is forked from here has it already."""
 FORM = SampleForm("image", SHAPE, CLASSES)
 
 
@@ -62,6 +65,8 @@ class Campaign:
     """Kills until there were enough. Raises `AssertionError` at the first promise that does not hold."""
 
     def __init__(self, work: Path, *, seed: int) -> None:
+        for name in WORKING_PARTS:
+            importlib.import_module(name)
         self._work = work
         self._rng = random.Random(seed)
         self.tally = Tally()

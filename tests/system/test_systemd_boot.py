@@ -198,6 +198,112 @@ def test_the_journal_finds_training_by_its_fields(service: Machine) -> None:
     assert all(entry["MESSAGE"].startswith("state=training") for entry in entries)
 
 
+SLOW_POLL = """
+[conditions.user_idle]
+required = true
+start_seconds = 1
+stop_seconds = 1
+[daemon]
+poll_seconds = 60
+cooldown_seconds = 0
+"""
+"""With a look a minute and no watchdog, whatever happens sooner was an event's doing."""
+NO_WATCHDOG = "[Service]\nWatchdogSec=0\n"
+SOON_SECONDS = 30.0
+DESKTOP = "account required pam_permit.so\nsession required pam_systemd.so type=wayland class=user\n"
+UPOWER = """\
+<busconfig><policy user="root"><allow own="org.freedesktop.UPower"/></policy></busconfig>
+"""
+UPOWER_SIGNAL = """
+from jeepney import DBusAddress, message_bus, new_signal
+from jeepney.io.blocking import open_dbus_connection
+bus = open_dbus_connection("SYSTEM")
+bus.send_and_get_reply(message_bus.RequestName("org.freedesktop.UPower"))
+properties = DBusAddress("/org/freedesktop/UPower", interface="org.freedesktop.DBus.Properties")
+body = ("org.freedesktop.UPower", {"OnBattery": ("b", True)}, [])
+bus.send(new_signal(properties, "PropertiesChanged", "sa{sv}as", body))
+"""
+
+
+@pytest.fixture
+def listening(service: Machine) -> Iterator[Machine]:
+    """The service, looking at the board only when an event tells it to."""
+    drop_in = "/etc/systemd/system/mmd.service.d/events.conf"
+    service.write(drop_in, NO_WATCHDOG)
+    service.write("/etc/mmd/mmd.toml", SLOW_POLL)
+    service.check("systemctl", "daemon-reload")
+    service.check("systemctl", "restart", "mmd")
+    yield service
+    service.check("rm", drop_in)
+    service.write("/etc/mmd/mmd.toml", CONFIGURATION)
+    service.check("systemctl", "daemon-reload")
+    service.check("systemctl", "restart", "mmd")
+
+
+def last_reasons(machine: Machine) -> list[str]:
+    """Return the reasons of the last change of state that the journal has: asking the daemon would make it look."""
+    found = machine.check("journalctl", "-u", "mmd", "-o", "json", "--no-pager", "-n1", f"MESSAGE_ID={STATE_CHANGED}")
+    reasons: str = json.loads(found)["MMD_REASONS"]
+    return reasons.split()
+
+
+def test_the_desktop_tells_by_logind_that_its_user_is_there_or_away(listening: Machine) -> None:
+    machine = listening
+    machine.write("/etc/pam.d/mmd-test", DESKTOP)
+    machine.check("systemd-run", "--unit=desktop", "-p", "PAMName=mmd-test", "-p", "User=nobody", "sleep", "infinity")
+
+    def sessions() -> list[list[str]]:
+        return [line.split() for line in machine.check("loginctl", "list-sessions", "--no-legend").splitlines()]
+
+    eventually(lambda: any(session[2] == "nobody" for session in sessions()))
+    (number,) = (session[0] for session in sessions() if session[2] == "nobody")
+
+    def hint(*, is_idle: bool) -> None:
+        path = machine.check("loginctl", "show-session", number, "--value", "-p", "Id").strip()
+        found = json.loads(
+            machine.check(
+                "busctl",
+                "-j",
+                "call",
+                "org.freedesktop.login1",
+                "/org/freedesktop/login1",
+                "org.freedesktop.login1.Manager",
+                "GetSession",
+                "s",
+                path,
+            )
+        )
+        machine.check(
+            "busctl",
+            "call",
+            "org.freedesktop.login1",
+            found["data"][0],
+            "org.freedesktop.login1.Session",
+            "SetIdleHint",
+            "b",
+            str(is_idle).lower(),
+        )
+
+    hint(is_idle=True)
+    hint(is_idle=False)
+    eventually(lambda: "user_active" in last_reasons(machine), within=SOON_SECONDS, every=0.2)
+    assert "session" in status(machine)["conditions"]["user_idle"]["detail"]
+    hint(is_idle=True)
+    eventually(lambda: "user_active" not in [reason["code"] for reason in status(machine)["reasons"]])
+    machine.check("systemctl", "stop", "desktop")
+
+
+def test_a_word_of_upower_makes_the_daemon_look_at_once(listening: Machine) -> None:
+    machine = listening
+    machine.write("/etc/dbus-1/system.d/mmd-test.conf", UPOWER)
+    machine.check("systemctl", "reload", "dbus")
+    machine.check("runuser", "-u", "mmd", "--", "touch", "/var/lib/mmd/held")
+    assert "held_by_user" not in last_reasons(machine)
+    machine.check("/opt/mmd/bin/python", "-c", UPOWER_SIGNAL)
+    eventually(lambda: "held_by_user" in last_reasons(machine), within=SOON_SECONDS, every=0.2)
+    machine.mmd("resume")
+
+
 def test_a_reload_reads_the_configuration_again_and_a_wrong_one_changes_nothing(service: Machine) -> None:
     def journal() -> str:
         return service.check("journalctl", "-u", "mmd", "--no-pager", "-o", "cat")
