@@ -252,37 +252,19 @@ def test_the_desktop_tells_by_logind_that_its_user_is_there_or_away(listening: M
     machine.write("/etc/pam.d/mmd-test", DESKTOP)
     machine.check("systemd-run", "--unit=desktop", "-p", "PAMName=mmd-test", "-p", "User=nobody", "sleep", "infinity")
 
-    def sessions() -> list[list[str]]:
-        return [line.split() for line in machine.check("loginctl", "list-sessions", "--no-legend").splitlines()]
+    def graphical() -> list[str]:
+        listed = [line.split()[0] for line in machine.check("loginctl", "list-sessions", "--no-legend").splitlines()]
+        kinds = {each: machine.run("loginctl", "show-session", each, "--value", "-p", "Type").out for each in listed}
+        return [each for each, kind in kinds.items() if kind.strip() == "wayland"]
 
-    eventually(lambda: any(session[2] == "nobody" for session in sessions()))
-    (number,) = (session[0] for session in sessions() if session[2] == "nobody")
+    eventually(lambda: len(graphical()) == 1)
+    (session,) = graphical()
+    logind = ["busctl", "-j", "call", "org.freedesktop.login1"]
+    manager = ["/org/freedesktop/login1", "org.freedesktop.login1.Manager"]
+    path = json.loads(machine.check(*logind, *manager, "GetSession", "s", session))["data"][0]
 
     def hint(*, is_idle: bool) -> None:
-        path = machine.check("loginctl", "show-session", number, "--value", "-p", "Id").strip()
-        found = json.loads(
-            machine.check(
-                "busctl",
-                "-j",
-                "call",
-                "org.freedesktop.login1",
-                "/org/freedesktop/login1",
-                "org.freedesktop.login1.Manager",
-                "GetSession",
-                "s",
-                path,
-            )
-        )
-        machine.check(
-            "busctl",
-            "call",
-            "org.freedesktop.login1",
-            found["data"][0],
-            "org.freedesktop.login1.Session",
-            "SetIdleHint",
-            "b",
-            str(is_idle).lower(),
-        )
+        machine.check(*logind, path, "org.freedesktop.login1.Session", "SetIdleHint", "b", str(is_idle).lower())
 
     hint(is_idle=True)
     hint(is_idle=False)
