@@ -65,7 +65,8 @@ class Conditions:
 
     def problems(self) -> tuple[str, ...]:
         """Return everything that could not be believed, each thing once."""
-        return tuple(dict.fromkeys(problem for name in CONDITIONS for problem in self.reading(name).problems))
+        found = [problem for name in CONDITIONS for problem in getattr(self, name).problems]
+        return tuple(dict.fromkeys(found)) if found else ()
 
 
 @dataclass(frozen=True)

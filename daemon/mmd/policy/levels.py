@@ -4,7 +4,6 @@ A condition without a reading (the board has no such sensor) meets both.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from mmd.conditions import Conditions, Reading
@@ -16,14 +15,14 @@ from mmd.policy.standing import Standing, at_least, at_most, below_budget, yes_o
 def external_power(reading: Reading[bool], limits: ConditionsConfig) -> Standing:
     own = limits.external_power
     is_met = not own.required or reading.value is not False
-    stands = yes_or_no(
+    return yes_or_no(
         is_met=is_met,
         dwell_seconds=own.dwell_seconds,
         message=f"The board runs on battery: {reading.detail}.",
         clears_when="external power is connected",
-        limit="not required",
+        start="on" if own.required else "not required",
+        stop="off" if own.required else "not required",
     )
-    return replace(stands, start="on", stop="off") if own.required else stands
 
 
 def battery_charge(reading: Reading[float], limits: ConditionsConfig) -> Standing:
@@ -152,7 +151,7 @@ def exclusive_processes(reading: Reading[float], limits: ConditionsConfig) -> St
         dwell_seconds=own.dwell_seconds,
         message=f"A program wants the board for itself: {reading.detail}.",
         clears_when=f"{' and '.join(own.names)} {'have' if len(own.names) > 1 else 'has'} ended",
-        limit="0" if own.names else "no limit",
+        start="0" if own.names else "no limit",
     )
 
 
@@ -162,7 +161,7 @@ def allowed_hours(reading: Reading[bool], limits: ConditionsConfig) -> Standing:
         dwell_seconds=0.0,
         message=f"Training may not run at this hour: {reading.detail}.",
         clears_when=f"the local clock is within {' or '.join(limits.allowed_hours.windows)}",
-        limit=_windows(limits.allowed_hours.windows),
+        start=_windows(limits.allowed_hours.windows),
     )
 
 
@@ -175,7 +174,7 @@ def _windows(windows: tuple[str, ...]) -> str:
 def run_length(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     own = limits.run_length
     return below_budget(
-        reading.value,
+        reading,
         own.stop_minutes,
         unit=" min",
         message="Training has run for {value} without a rest.",
@@ -185,8 +184,10 @@ def run_length(reading: Reading[float], limits: ConditionsConfig) -> Standing:
 
 
 def duty_cycle(reading: Reading[float], limits: ConditionsConfig) -> Standing:
-    own, value = limits.duty_cycle, reading.value
-    stands = at_least(
+    own = limits.duty_cycle
+    if own.share_percent >= 100:
+        return yes_or_no(is_met=True, dwell_seconds=0.0, message="", clears_when="", start="no limit")
+    return at_least(
         reading,
         own.start_percent,
         own.stop_percent,
@@ -194,30 +195,26 @@ def duty_cycle(reading: Reading[float], limits: ConditionsConfig) -> Standing:
         unit=" %",
         message=f"Training used its {own.share_percent:g} % share of the time: {{value}} of the burst are left.",
         clears_when="{start} of the burst are there again",
-    )
-    # An empty bucket is beyond a stop level of 0.
-    has_some = value is None or value > own.stop_percent or value >= 100
-    return replace(
-        stands, meets_start=stands.meets_start and has_some, meets_stop=has_some, stop=f"<= {own.stop_percent:g} %"
+        is_stop_beyond=True,
     )
 
 
 def training_time_today(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     return below_budget(
-        reading.value,
+        reading,
         limits.training_time_today.stop_minutes,
         unit=" min",
-        message="Training has run for {value} today, of {budget} that it may.",
+        message="Training has run for {value} today, of {start} that it may.",
         clears_when="the next day begins",
     )
 
 
 def training_energy_today(reading: Reading[float], limits: ConditionsConfig) -> Standing:
     return below_budget(
-        reading.value,
+        reading,
         limits.training_energy_today.stop_watt_hours,
         unit=" Wh",
-        message="Training has used {value} today, of {budget} that it may.",
+        message="Training has used {value} today, of {start} that it may.",
         clears_when="the next day begins",
     )
 
