@@ -137,7 +137,8 @@ class StreamedInputs:
     def rows(self, samples: Indices, views: Indices) -> NDArray[np.generic]:
         inputs = np.empty((len(samples), *self._shape), self._dtype)
         is_worked = np.array([self.takes_work(view) for view in views], np.bool_)
-        inputs[~is_worked] = self._stored(samples[~is_worked])
+        if not is_worked.all():
+            inputs[~is_worked] = self._stored(samples[~is_worked])
         worked = zip(samples[is_worked].tolist(), views[is_worked].tolist(), strict=True)
         if contents := self._worked.contents(list(worked)):
             inputs[is_worked] = np.frombuffer(b"".join(contents), self._dtype).reshape(-1, *self._shape)

@@ -130,11 +130,12 @@ def _data(options: dict[str, Any]) -> Data | None:
 
 def _exciting(options: dict[str, Any], data: Data | None) -> np.ndarray | None:
     from mmd.artifact.load import normalise
+    from mmd_tools.audio.features import recipe_preprocessing
     from mmd_tools.train_score import input_spec
 
     if options["by"] == "weights" or data is None:
         return None
-    inputs = data.train.inputs[:64]
+    inputs = recipe_preprocessing(data.recipe.input)(data.train.inputs[:64])
     return normalise(inputs, input_spec(data.recipe.input, inputs.shape[1:]))
 
 
