@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from mmd.durable import fsync_folder
 from mmd.errors import MmdError, StoreDamaged, UsageError
@@ -35,6 +37,23 @@ CREATE TABLE samples (
 );
 CREATE TABLE contents (seq INTEGER PRIMARY KEY REFERENCES samples (seq), content BLOB NOT NULL);
 """
+
+
+class Connected:
+    """An open SQLite file, which `with` closes."""
+
+    _connection: sqlite3.Connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def create_database(path: Path, meta: dict[str, str]) -> None:

@@ -10,10 +10,9 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from mmd.errors import MmdError
+from mmd.samples.database import Connected
 
 CACHE_NAME = "cache.db"
 ID_BYTES = 32
@@ -35,7 +34,7 @@ CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, content BLOB NOT NULL,
 """
 
 
-class RowCache:
+class RowCache(Connected):
     """An open cache. One thread at a time; any number of processes."""
 
     def __init__(self, path: Path, scope: str, *, most_bytes: float = math.inf) -> None:
@@ -48,17 +47,6 @@ class RowCache:
         self._scope = scope
         self._most_bytes = most_bytes
         self._connection = self._opened()
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from mmd.errors import StoreDamaged
+from mmd.samples.database import Connected
 
 KEPT_SECONDS = 30 * 86400.0
 """Older conditions and states are dropped when the daemon starts."""
@@ -86,7 +86,7 @@ class EventRecord:
     detail: str
 
 
-class History:
+class History(Connected):
     """An open history. The daemon opens it to write, everyone else with `read_only`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -109,17 +109,6 @@ class History:
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.executescript(_SCHEMA)
         self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Appending.
 
