@@ -426,3 +426,29 @@ def test_what_a_killed_forget_left_is_gone_once_the_daemon_runs(tmp_path: Path) 
         board.start()
         assert not list(board.state.models.glob(".gen-*"))
         assert not list(board.state.root.glob(".set*"))
+
+
+def test_a_duty_cycle_stops_the_trainer_in_place_and_lets_it_go_on(tmp_path: Path) -> None:
+    with rig(tmp_path, more="[conditions.duty_cycle]\nshare_percent = 50\nburst_minutes = 0.05\n") as board:
+        board.script("steps=100000")
+        board.start()
+        child = wait_for_trainer(board)
+        for _ in range(2):
+            eventually(lambda: child.status() == psutil.STATUS_STOPPED)
+            assert board.codes() == ["duty_cycle"]
+            eventually(lambda: board.is_in("training"))
+        assert board.trainer_pid == child.pid
+
+
+def test_a_daily_budget_ends_training_for_today_over_restarts_too(tmp_path: Path) -> None:
+    with rig(tmp_path, more="[conditions.training_time_today]\nstop_minutes = 0.05\n") as board:
+        board.script("steps=100000")
+        board.start()
+        eventually(lambda: board.codes() == ["time_budget_spent"])
+        used = board.status()["usage"]["minutes_today"]
+        assert used >= 0.05
+        assert board.stop() == 0
+        board.start()
+        assert board.codes() == ["time_budget_spent"]
+        assert board.status()["usage"]["minutes_today"] == used
+        assert board.is_in("suspended")

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from tests.fakes.board import Board
 from tests.fakes.running import Rig, rig
+from tests.plans import round_plan
 from tests.support import call_mmd
 
+from mmd.config import load_config
 from mmd.supervisor.doctor import CHECKS
+from mmd.supervisor.memory import learn
 from mmd.supervisor.service import CARRIED, PLACES
 
 UNIT = PLACES["mmd.service"]
@@ -118,6 +121,15 @@ def soften(board: Rig) -> None:
     with_systemd(board.board).write(UNIT, text)
 
 
+def widen(board: Rig) -> None:
+    with_systemd(board.board).write(f"{UNIT}.d/own.conf", "[Service]\nReadWritePaths=/srv")
+
+
+def run_out_of_memory(board: Rig) -> None:
+    for _ in range(3):
+        learn(board.state, load_config(board.config), round_plan(batch_size=8))
+
+
 def lose_program(board: Rig) -> None:
     with_systemd(board.board).remove("opt/mmd/bin/mmd")
 
@@ -134,6 +146,7 @@ CASES: list[tuple[str, str, Callable[[Rig], None]]] = [
     ("service_not_installed", "does not start with the board", have_systemd_only),
     ("service_not_hardened", "ProtectSystem", weaken),
     ("service_not_hardened", "PrivateNetwork", soften),
+    ("service_not_hardened", "ReadWritePaths", widen),
     ("service_program_missing", "/opt/mmd/bin/mmd", lose_program),
     ("held_for_long", "3 days", hold_for_long),
     ("battery_unreadable", "cannot be read", break_capacity),
@@ -141,6 +154,7 @@ CASES: list[tuple[str, str, Callable[[Rig], None]]] = [
     ("no_idle_source", "counts as idle", be_headless),
     ("sensor_not_believed", "capacity", break_capacity),
     ("memory_low", "20 MiB", fill_memory),
+    ("trainer_out_of_memory", "no more than 4 samples at once", run_out_of_memory),
     ("disk_low", "are free", fill_disk),
     ("clock_in_the_past", "3 days", set_clock_back),
 ]

@@ -8,6 +8,7 @@ from mmd.conditions.events.listen import openers
 from mmd.conditions.external_power import list_supplies
 from mmd.policy.levels import standing
 from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
+from mmd.supervisor.memory import lesson_in_force
 
 CLOCK_SLACK_SECONDS = 120.0
 _EARLIEST = 1_735_689_600.0
@@ -81,6 +82,16 @@ def memory(patient: Patient) -> Iterator[Finding]:
             "memory_low",
             stands.message,
             f"Training starts once {stands.clears_when}; `conditions.memory_available.start_mib` is that level.",
+        )
+
+
+def trainer_memory(patient: Patient) -> Iterator[Finding]:
+    lesson = lesson_in_force(patient.state, patient.config)
+    if lesson is not None and (lesson.rounds or lesson.micro_batch is not None):
+        yield note(
+            "trainer_out_of_memory",
+            lesson.told(),
+            "Raise `daemon.trainer_memory_mib` if the board has more to spare: that also ends the smaller micro-batch.",
         )
 
 

@@ -19,6 +19,7 @@ CHECKS: dict[str, Check] = {
     "sensors": board.sensors,
     "events": board.events,
     "memory": board.memory,
+    "trainer memory": board.trainer_memory,
     "disk": board.disk,
     "clock": board.clock,
 }

@@ -19,6 +19,7 @@ HARDENING = (
     "NoNewPrivileges",
     "Private",
     "Protect",
+    "ReadWrite",
     "RemoveIPC",
     "Restrict",
     "SystemCall",
