@@ -91,7 +91,8 @@ def _anchor_right(artifact_set: ArtifactSet, model: bytes) -> tuple[int, int]:
     for start in range(0, len(inputs), 64):
         values = _values(artifact_set, inputs[start : start + 64])
         (logits,) = session.run([artifact_set.manifest.logits], {artifact_set.manifest.input.name: values})
-        right += int((logits.argmax(axis=1) == labels[start : start + 64]).sum())
+        named = logits[:, : len(artifact_set.manifest.classes)].argmax(axis=1)
+        right += int((named == labels[start : start + 64]).sum())
     return right, len(inputs)
 
 

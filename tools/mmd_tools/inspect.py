@@ -1,14 +1,25 @@
-"""What is in this network: which tensors can be probed, how many parameters, and what would `fuse` refuse?"""
+"""What is in this network, what would `fuse` refuse, what is trained and what is frozen, and what would a step cost?"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mmd_tools.inspect_operators import (
+    BatchNorms,
+    OperatorUse,
+    batch_norms,
+    frozen_tensors,
+    operator_uses,
+    ways_out,
+)
+
 if TYPE_CHECKING:
     from mmd_tools.fuse.network import Network
+    from mmd_tools.weigh import Weighed
 
 
 @dataclass(frozen=True)
@@ -39,30 +50,39 @@ class Inspection:
     refused_as_mentor: str | None
     """Why `fuse` would not take it; None when it would."""
     refused_as_mentee: str | None
+    operators: tuple[OperatorUse, ...]
+    ways_out: tuple[str, ...]
+    """A sentence for each operator that cannot be trained."""
+    batch_normalisation: BatchNorms
+    frozen: dict[str, int]
+    """Constants that training leaves as they are, with their sizes; for a Mentee."""
 
 
 def inspect(path: Path) -> Inspection:
     """Look at the network in `path`. Raises `ArtifactRefused` only when it cannot be read at all."""
     from mmd_tools.fuse.network import load_model
 
-    load_model(path)
+    model = load_model(path)
+    uses = operator_uses(model)
     mentee, refused_as_mentee = _try(path, "mentee")
     mentor, refused_as_mentor = _try(path, "mentor")
     network = mentee or mentor
-    if network is None:
-        return Inspection(path.name, None, None, None, None, 0, (), {}, refused_as_mentor, refused_as_mentee)
-    layers = _layers(network)
+    layers = _layers(network) if network else ()
     return Inspection(
         file=path.name,
-        input=network.input,
-        input_shape=network.input_shape,
-        logits=network.logits,
-        classes=network.classes,
+        input=network.input if network else None,
+        input_shape=network.input_shape if network else None,
+        logits=network.logits if network else None,
+        classes=network.classes if network else None,
         parameters=sum(layer.parameters for layer in layers),
         layers=layers,
-        also_known_as=dict(network.folded),
+        also_known_as=dict(network.folded) if network else {},
         refused_as_mentor=refused_as_mentor,
         refused_as_mentee=refused_as_mentee,
+        operators=uses,
+        ways_out=tuple(ways_out(uses)),
+        batch_normalisation=batch_norms(model, network.model if network else None),
+        frozen=frozen_tensors(mentee.model, mentee.weights) if mentee else {},
     )
 
 
@@ -92,29 +112,100 @@ def _layers(network: "Network") -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 @click.command("inspect")
-@click.argument("network", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("network", type=FILE)
+@click.option("--step", is_flag=True, help="Measure a training step of it as Mentee, in both engines.")
+@click.option("--mentor", type=FILE, help="With --step: the Mentor that would teach it.")
+@click.option("--recipe", "recipe_file", type=FILE, help="With --step: probes, anchor set and losses.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="With --step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect_command(network: Path, as_json: bool) -> None:
-    """List the layers of an ONNX network: tensors to probe, shapes, parameters, refused operators."""
+def inspect_command(
+    network: Path, step: bool, mentor: Path | None, recipe_file: Path | None, batch: int, as_json: bool
+) -> None:
+    """Look at an ONNX network before a set is built of it.
+
+    Tensors to probe, shapes, parameters; operators without a gradient, by node, and a way out; what is frozen and what
+    becomes of BatchNormalization. With --step: memory and time of a step, cache bytes a sample, size of the set.
+    """
+    from mmd.errors import UsageError
+
+    if (mentor or recipe_file) and not step:
+        raise UsageError("--mentor and --recipe are for the cost of a step; say --step too.")
     found = inspect(network)
+    if step and found.refused_as_mentee:
+        raise UsageError(f"No step can be measured. {found.refused_as_mentee}")
+    weighed = _weigh(network, mentor, recipe_file, batch) if step else None
     if as_json:
-        click.echo(json.dumps(asdict(found)))
+        click.echo(json.dumps({**asdict(found), "step": asdict(weighed) if weighed else None}))
         return
+    _show(found)
+    if weighed is not None:
+        _show_step(weighed)
+
+
+def _weigh(network: Path, mentor: Path | None, recipe_file: Path | None, batch: int) -> "Weighed":
+    from rich.console import Console
+
+    from mmd_tools.recipe import load_recipe
+    from mmd_tools.weigh import weigh
+
+    recipe = load_recipe(recipe_file) if recipe_file else None
+    with Console(stderr=True).status("") as status:
+        return weigh(network, mentor, recipe, batch=batch, report=status.update)
+
+
+def _show(found: Inspection) -> None:
     for role, refused in (("mentor", found.refused_as_mentor), ("mentee", found.refused_as_mentee)):
         click.echo(f"as {role}: {refused or 'fits'}")
-    if found.input is None:
-        return
+    for sentence in found.ways_out:
+        click.echo(f"  {sentence}")
+    if found.input is not None:
+        _show_layers(found)
+    uses = [(use.operator, str(use.count), use.gradient) for use in found.operators]
+    _print_table(("operator", "nodes", "gradient"), uses)
+    norms = found.batch_normalisation
+    if norms.folded or norms.product_and_sum:
+        click.echo(
+            f"BatchNormalization: {norms.folded} folded into the weights before them, {norms.product_and_sum} made "
+            "a product and a sum; their statistics stay as they are."
+        )
+    for name, size in found.frozen.items():
+        click.echo(f"frozen: {name} ({size:,} numbers)")
+
+
+def _show_layers(found: Inspection) -> None:
+    click.echo(f"input {found.input} {list(found.input_shape or ())}, logits {found.logits} ({found.classes} classes)")
+    rows = []
+    for layer in found.layers:
+        shape = "x".join(map(str, layer.shape)) if layer.shape is not None else "-"
+        rows.append((layer.operator, layer.tensor, shape, f"{layer.parameters:,}" if layer.parameters else ""))
+    rows.append(("", "", "", f"{found.parameters:,}"))
+    _print_table(("operator", "tensor", "shape", "parameters"), rows)
+    for old, new in found.also_known_as.items():
+        click.echo(f"{old} is now {new}")
+
+
+def _show_step(weighed: "Weighed") -> None:
+    rows = [
+        (name, f"{size / 2**20:.1f}", f"{weighed.step_ms[name]:.1f}" if name in weighed.step_ms else "")
+        for name, size in sorted(weighed.step_bytes.items())
+    ]
+    click.echo(f"A step of {weighed.batch} samples, one thread of this machine:")
+    _print_table(("engine", "MiB, estimated", "ms"), rows)
+    click.echo(f"cache: {weighed.cache_bytes_per_sample:,} bytes a sample; set: {weighed.set_bytes / 2**20:.1f} MiB")
+
+
+def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    click.echo(f"input {found.input} {list(found.input_shape or ())}, logits {found.logits} ({found.classes} classes)")
-    table = Table("operator", "tensor", "shape", "parameters", box=None, pad_edge=False)
-    for layer in found.layers:
-        shape = "x".join(map(str, layer.shape)) if layer.shape is not None else "-"
-        table.add_row(layer.operator, layer.tensor, shape, f"{layer.parameters:,}" if layer.parameters else "")
-    table.add_row("", "", "", f"{found.parameters:,}")
-    console = Console()
-    console.print(table) if console.is_terminal else console.print(table, width=200, highlight=False)
-    for old, new in found.also_known_as.items():
-        click.echo(f"{old} is now {new}")
+    table = Table(*headings, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)

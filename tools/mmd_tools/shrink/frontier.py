@@ -2,9 +2,7 @@
 
 import itertools
 import math
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +11,16 @@ import msgspec
 import numpy as np
 import onnx
 
-from mmd.artifact.load import ArtifactSet, open_set
 from mmd.augmentation import Augmentation
-from mmd.training.engine import Batch, LossWeights
-from mmd.training.engines import open_engine
-from mmd_tools.fuse import fuse
 from mmd_tools.fuse.network import Network, prepare
 from mmd_tools.nets import PretrainRecipe
-from mmd_tools.recipe import InputRecipe, Recipe, TrainingRecipe
+from mmd_tools.recipe import Recipe
 from mmd_tools.shrink.depth import shallower
 from mmd_tools.shrink.prune import pruned
 from mmd_tools.shrink.resolution import lower_resolution
 from mmd_tools.train_data import Part
 from mmd_tools.train_run import TrainRequest, train_network
-
-_TIMED_STEPS = 7
+from mmd_tools.weigh import weigh as weigh_step
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,8 @@ def weigh(
         with tempfile.TemporaryDirectory(prefix="mmd-shrink-") as folder:
             path = Path(folder) / "mentee.onnx"
             onnx.save(model, path)
-            step_bytes, step_ms = _step(mentor, path, Path(folder), budget)
+            cost = weigh_step(path, batch=budget.batch, engines=("portable",))
+            step_bytes, step_ms = cost.step_bytes["portable"], cost.step_ms["portable"]
             minutes = budget.round_minutes(step_ms)
             fits = step_bytes <= budget.memory_bytes and minutes <= budget.minutes
             accuracy, encoded = None, bytes(path.read_bytes())
@@ -127,38 +121,6 @@ def weigh(
                 accuracy, encoded = _trained(path, mentor_file, data)
         parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == 1)
         yield Candidate(each, parameters, step_bytes, step_ms, minutes, fits, accuracy, encoded)
-
-
-def _step(mentor: Network, mentee: Path, folder: Path, budget: Budget) -> tuple[int, float]:
-    """Return the estimated peak of a step in bytes, and its median time here in milliseconds, one thread."""
-    rng = np.random.default_rng(0)
-    anchor = folder / "anchor.npz"
-    inputs = rng.standard_normal((budget.batch, *mentor.input_shape)).astype(np.float32)
-    labels = rng.integers(0, mentor.classes, budget.batch)
-    np.savez(anchor, inputs=inputs, labels=labels)
-    recipe = Recipe(
-        name="shrink",
-        licence="none",
-        classes=tuple(map(str, range(mentor.classes))),
-        anchor=str(anchor),
-        input=InputRecipe(kind="tensor"),
-        training=TrainingRecipe(batch_size=budget.batch),
-    )
-    fuse(None, mentee, recipe, folder / "set")
-    artifact_set = open_set(folder / "set")
-    return artifact_set.manifest.memory_estimate_bytes["portable"], _step_ms(artifact_set, inputs, labels)
-
-
-def _step_ms(artifact_set: ArtifactSet, inputs: np.ndarray, labels: np.ndarray) -> float:
-    engine = open_engine(artifact_set, name="portable", variant="cached", threads=1)
-    batch = Batch(inputs, labels.astype(np.int64), {})
-    weights = LossWeights(1.0, (), 0.0, 1.0)
-    times = []
-    for _ in range(_TIMED_STEPS):
-        start = time.process_time()
-        engine.step(batch, weights, 1e-6)
-        times.append((time.process_time() - start) * 1e3)
-    return statistics.median(times[1:])
 
 
 def _trained(mentee: Path, mentor: Path, data: Data) -> tuple[float, bytes]:
