@@ -123,8 +123,9 @@ class Board:
 
 
 def tiny_config(**training: object) -> Config:
-    """Return a configuration whose rounds take a second."""
-    values: dict[str, object] = {"checkpoint_every_steps": 5, "variant": "cached", **training}
+    """Return a configuration whose rounds take a second and have one candidate, that which was trained."""
+    fixed = {"checkpoint_every_steps": 5, "variant": "cached", "memory": False, "blends": (1.0,)}
+    values: dict[str, object] = {**fixed, **training}
     return Config(training=TrainingConfig(**values), gate=GateConfig(min_judged=8, folds=0))  # type: ignore[arg-type]
 
 

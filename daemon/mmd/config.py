@@ -55,6 +55,10 @@ class TrainingConfig(Section, frozen=True):
     """Room for what the Mentor says and for views, in the state folder; 0: nothing is kept."""
     threads: Count = 1
     checkpoint_every_steps: Count = 25
+    memory: bool = True
+    """Whether a model may also remember the owner's samples as they are, and let the nearest of them vote."""
+    blends: tuple[Fraction, ...] = (0.5, 1.0)
+    """Shares of what a round learned that its candidates have in their weights; the rest stays as it was."""
     min_samples: Count = 20
     """Fewer trainable samples than this never start a round."""
     min_new_samples: Count = 10

@@ -15,6 +15,7 @@ from tests.support import run_mmd
 from tests.tiny import tiny_board
 
 from mmd.augmentation import Augmentation
+from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
@@ -246,6 +247,20 @@ def test_a_second_trainer_waits_until_the_first_is_gone(state: StateDir, undistu
     train(state, act)
     assert second[0][-1]["event"] == "verdict"
     assert results(state) == undisturbed
+
+
+def test_fold_models_and_the_choice_of_a_candidate_keep_the_promise_too(tmp_path: Path, tiny_set: Path) -> None:
+    board = tiny_board(tmp_path / "begun", tiny_set, epochs=8, replay=0.25, memory=True, blends=(0.5, 1.0))
+    with board.store() as store:
+        plan = begin_round(board.state, Config(training=board.config.training, gate=GateConfig(folds=2)), store)
+    alone, disturbed = copied(board.state, tmp_path / "alone"), copied(board.state, tmp_path / "disturbed")
+    train(alone)
+    in_both_folds_and_after = (7, plan.fold_steps[0] + 7, sum(plan.fold_steps) + 7)
+    for step in in_both_folds_and_after:
+        assert train(disturbed, send(signal.SIGKILL, at=step))[-1]["step"] >= step
+    train(disturbed, send(signal.SIGKILL, at="evaluating"))
+    assert train(disturbed)[-1]["event"] == "verdict"
+    assert results(disturbed) == results(alone)
 
 
 @pytest.mark.parametrize("engine", ["ort_training"])

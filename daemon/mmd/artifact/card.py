@@ -84,8 +84,12 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     are never predicted. Empty: the set's alone."""
     precision: Literal["fp32", "int8"] = "fp32"
     """Of `mentee.onnx`; the parameters beside it, which the next round starts from, are always fp32."""
+    blend: float = 1.0
+    """Share of what the round learned in its weights; the rest is the parent's. 0: those of the parent."""
+    remembers: int = 0
+    """How many of the owner's samples vote beside the network; see `mmd.promotion.memory`."""
     sample_ids: tuple[str, ...] = ()
-    """Every sample that left a trace in the weights, those of its ancestors included."""
+    """Every sample that left a trace in the weights or the memory, those of its ancestors included."""
 
     def phase(self, now: float) -> str:
         """`shipped`, `probation` or `confirmed`."""

@@ -4,6 +4,7 @@ Why these tests, and what asking again and again does, is in `docs/adr/0002-gate
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +88,7 @@ class Chances:
     log_loss: float
     right: float
     combined: float
-    """Of the smaller of the two, corrected for having looked at both (Westfall & Young's min-p)."""
+    """Of the smaller of the two, corrected for having looked at both of every candidate (Westfall & Young's min-p)."""
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Doubles:
@@ -105,29 +106,48 @@ def exact_mcnemar(wins: int, losses: int) -> float:
 
 
 def chances(comparison: Comparison, *, seed: int) -> Chances:
-    """Return the one-sided paired permutation tests of both figures, and of the better of the two.
+    """Return the one-sided paired permutation tests of both figures, and of the better of the two."""
+    return joint_chances([comparison], seed=seed)[0]
 
-    Were the two models equally good, each sample's pair of differences could as well have had the other sign. All sign
-    patterns are tried for few samples, and a seeded draw of them for many, where the observed one counts as drawn.
+
+def joint_chances(comparisons: Sequence[Comparison], *, seed: int) -> list[Chances]:
+    """Return the tests for several candidates on the same samples, each corrected for having looked at all of them.
+
+    Were a candidate as good as the serving model, each sample's pair of differences could as well have had the other
+    sign. All sign patterns are tried for few samples, and a seeded draw of them for many, where the observed one counts
+    as drawn. A pattern flips a sample for all candidates at once, so that what they have in common costs nothing.
     """
-    loss_gain = comparison.before.log_losses - comparison.after.log_losses
-    right_gain = comparison.after.is_right.astype(np.float64) - comparison.before.is_right.astype(np.float64)
-    gains = np.stack([loss_gain, right_gain], axis=1)
-    # A loss of infinity against a loss of infinity says nothing about which is better.
-    gains = np.nan_to_num(gains, nan=0.0, posinf=1e6, neginf=-1e6)
+    gains = np.concatenate([_gains(comparison) for comparison in comparisons], axis=1)
     sums = _flipped_sums(gains, seed)
-    tails = np.stack([_tail_shares(sums[:, 0]), _tail_shares(sums[:, 1])], axis=1)
+    tails = np.stack([_tail_shares(column) for column in sums.T], axis=1)
     smallest = tails.min(axis=1)
-    wins, losses = int((right_gain > 0).sum()), int((right_gain < 0).sum())
-    return Chances(
-        log_loss=float(tails[0, 0]),
-        right=exact_mcnemar(wins, losses),
-        combined=float((smallest <= smallest[0] * (1 + _SLACK)).mean()),
-    )
+    return [
+        Chances(
+            log_loss=float(log_loss),
+            right=exact_mcnemar(*_wins_and_losses(comparison)),
+            combined=float((smallest <= min(log_loss, right) * (1 + _SLACK)).mean()),
+        )
+        for comparison, (log_loss, right) in zip(comparisons, tails[0].reshape(-1, 2), strict=True)
+    ]
+
+
+def _gains(comparison: Comparison) -> Doubles:
+    """Return what the candidate gains on each sample, [n, 2]: in log loss, and in right answers."""
+    before, after = comparison.before, comparison.after
+    right = after.is_right.astype(np.float64) - before.is_right.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        gains = np.stack([before.log_losses - after.log_losses, right], axis=1)
+    # A loss of infinity against a loss of infinity says nothing about which is better.
+    return np.nan_to_num(gains, nan=0.0, posinf=1e6, neginf=-1e6)
+
+
+def _wins_and_losses(comparison: Comparison) -> tuple[int, int]:
+    before, after = comparison.before.is_right, comparison.after.is_right
+    return int((after & ~before).sum()), int((before & ~after).sum())
 
 
 def _flipped_sums(gains: Doubles, seed: int) -> Doubles:
-    """Return the sums of `gains` [n, 2] under sign patterns [patterns, 2]; the first row is the observed one."""
+    """Return the sums of `gains` [n, figures] under sign patterns [patterns, figures]; the first row is observed."""
     count = len(gains)
     if count <= _EXACT_UP_TO:
         patterns = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
@@ -165,19 +185,66 @@ class Evidence:
         return self.holdout if self.out_of_fold is None else self.holdout.joined(self.out_of_fold)
 
 
+@dataclass(frozen=True)
+class Contender:
+    """One candidate of a round, with what is known of it."""
+
+    evidence: Evidence
+    anchor: Comparison
+
+
 def judge(
-    evidence: Evidence,
-    anchor: Comparison,
+    contenders: Sequence[Contender],
     settings: GateConfig,
     *,
     round_number: int,
     generation_before: int,
     classes: tuple[str, ...],
+) -> tuple[int, Verdict]:
+    """Decide which of the contenders (`after`) may replace the serving model (`before`); return its place.
+
+    Of those that may, it is the one with the lowest log loss on the samples that judge; when none may, the verdict is
+    on the one that came nearest. Contenders that the anchor set refuses do not count as looked at.
+    """
+    asked = [place for place, one in enumerate(contenders) if _obstacle(one, settings) is None]
+    chance = [Chances(1.0, 1.0, 1.0)] * len(contenders)
+    if asked and contenders[0].evidence.judged.total:
+        tests = joint_chances([contenders[place].evidence.judged for place in asked], seed=round_number)
+        for place, test in zip(asked, tests, strict=True):
+            chance[place] = test
+    codes = [_decide(one, settings, test) for one, test in zip(contenders, chance, strict=True)]
+    chosen = min(
+        range(len(contenders)),
+        key=lambda place: (
+            codes[place] != "better",
+            place not in asked,
+            _mean(contenders[place].evidence.judged.after.log_losses),
+        ),
+    )
+    verdict = _verdict(
+        contenders[chosen],
+        settings,
+        codes[chosen],
+        chance[chosen],
+        round_number=round_number,
+        generation_before=generation_before,
+        classes=classes,
+    )
+    return chosen, verdict
+
+
+def _verdict(
+    contender: Contender,
+    settings: GateConfig,
+    code: str,
+    chance: Chances,
+    *,
+    round_number: int,
+    generation_before: int,
+    classes: tuple[str, ...],
 ) -> Verdict:
-    """Decide whether the candidate (`after`) may replace the serving model (`before`)."""
+    evidence, anchor = contender.evidence, contender.anchor
     holdout, folds, judged = evidence.holdout, evidence.out_of_fold, evidence.judged
-    chance = chances(judged, seed=round_number) if judged.total else Chances(1.0, 1.0, 1.0)
-    code = _decide(judged, anchor, settings, chance)
     return Verdict(
         promoted=code == "better",
         code=code,
@@ -206,13 +273,23 @@ def judge(
     )
 
 
-def _decide(judged: Comparison, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+def _obstacle(contender: Contender, settings: GateConfig) -> str | None:
+    """Return what refuses the contender whatever the statistics say."""
+    judged, anchor = contender.evidence.judged, contender.anchor
     if judged.total < settings.min_judged:
         return "too_few_to_judge"
     if not np.isfinite(judged.after.log_probabilities).all():
         return "not_finite"
     if anchor.right_before - anchor.right_after > settings.anchor_margin * anchor.total + _SLACK:
         return "anchor_fell"
+    return None
+
+
+def _decide(contender: Contender, settings: GateConfig, chance: Chances) -> str:
+    judged = contender.evidence.judged
+    obstacle = _obstacle(contender, settings)
+    if obstacle is not None:
+        return obstacle
     if judged.right_after < judged.right_before:
         return "fewer_right"
     if chance.combined > settings.significance:

@@ -17,7 +17,8 @@ from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.closing import tidy_round
 from mmd.promotion.evaluate import compare
-from mmd.promotion.gate import Comparison, Evidence, judge
+from mmd.promotion.gate import Comparison, Contender, Evidence, judge
+from mmd.promotion.memory import with_memory, worth_remembering
 from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
@@ -72,6 +73,11 @@ class PreparedRound:
         return self.opened.plan
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the outputs that may be predicted after this round."""
+        return self.plan.classes or self.artifact_set.manifest.classes
+
+    @property
     def data(self) -> RoundData:
         return self.opened.data
 
@@ -80,6 +86,23 @@ class PreparedRound:
         """How many steps of all models are on disk."""
         return read_progress(self.folder, self.plan).step
 
+    def compare(
+        self, before: bytes, after: bytes, inputs: NDArray[np.generic], labels: NDArray[np.int64]
+    ) -> Comparison:
+        """Ask both networks about preprocessed inputs."""
+        manifest, threads = self.artifact_set.manifest, self.plan.threads
+        return compare(before, after, inputs, labels, manifest=manifest, threads=threads, classes=len(self.classes))
+
+    def samples(self, places: Sequence[int]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+        """Return the owner's samples at these places of the plan as they are, preprocessed, with their labels."""
+        chosen = np.array(places, np.int64)
+        return self.data.inputs.rows(chosen, np.zeros_like(chosen)), self.data.labels[chosen]
+
+    def compare_on_anchor(self, before: bytes, after: bytes) -> Comparison:
+        inputs, labels = self.artifact_set.gate_anchor()
+        values = Preprocessing.of(self.artifact_set, threads=self.plan.threads)(inputs)
+        return self.compare(before, after, values, labels.astype(np.int64))
+
     def fold_parameters(self, number: int) -> Mapping[str, Floats]:
         """Return what fold model `number` learned. Raises `StoreDamaged` when its last checkpoint is gone."""
         folder = CheckpointFolder(fold_folder(self.folder, number) / "checkpoints", every=self.plan.checkpoint_every)
@@ -87,6 +110,42 @@ class PreparedRound:
         if checkpoint is None or checkpoint.state.step != self.plan.fold_steps[number]:
             raise StoreDamaged(f"Fold model {number} of round {self.plan.number} is damaged; it is trained again.")
         return checkpoint.state.parameters
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to serve what a round learned."""
+
+    blend: float
+    parameters: Mapping[str, Floats]
+    model: bytes
+    remembers: int
+
+    @classmethod
+    def of(
+        cls, prepared: PreparedRound, learned: Mapping[str, Floats], blend: float, *, unseen: Sequence[int] = ()
+    ) -> "Candidate":
+        """Return the network between the start and what was `learned`, with a memory of all samples but the `unseen`.
+
+        Weights on the line between a network and what it was fine-tuned to lose less of what it knew
+        (Wortsman et al., arXiv:2109.01903).
+        """
+        plan, start = prepared.plan, prepared.start.parameters
+        parameters = {name: _between(start[name], value, blend) for name, value in learned.items()}
+        model = _network(plan, prepared, parameters, unseen=unseen)
+        if not plan.memory:
+            return cls(blend, parameters, model, 0)
+        remembered = worth_remembering(plan.labels, unseen=unseen)
+        inputs, labels = prepared.samples(remembered)
+        manifest = prepared.artifact_set.manifest
+        remembering = with_memory(model, inputs, labels, manifest=manifest, threads=plan.threads)
+        return cls(blend, parameters, remembering, len(remembered) if remembering != model else 0)
+
+
+def _between(start: Floats, learned: Floats, share: float) -> Floats:
+    if share in (0.0, 1.0):
+        return learned if share else start
+    return start + np.float32(share) * (learned - start)
 
 
 def _after(taken: int, listener: Listener) -> Listener:
@@ -164,77 +223,65 @@ class RoundWorkshop:
             raise Abandoned("A sample that it was training on has been forgotten.")
 
     def judge(self, plan: RoundPlan, prepared: PreparedRound) -> Verdict:
-        """Export the candidate, put it before the gate, and leave both on disk: the verdict last.
+        """Export the candidates, put them before the gate, and leave the chosen one on disk: the verdict last.
 
         Raises `Abandoned` when a sample was forgotten meanwhile.
         """
         serving = self._models.current()
-        candidate = _network(plan, prepared, prepared.engine.state().parameters)
-        verdict = self._judge(plan, prepared, serving, candidate)
-        self._write_candidate(plan, prepared, candidate)
-        write_verdict(self._folder, verdict)
-        return verdict
-
-    def _judge(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel, candidate: bytes) -> Verdict:
-        manifest = prepared.artifact_set.manifest
-        classes = plan.classes or manifest.classes
-        with SampleStore(self._state.samples_db) as store:
-            self._require_samples(plan, store)
-            holdout_inputs, holdout_labels = store.load(store.holdout_ids(labelled=True))
-        # A class that was named since the round began is for the next one.
-        is_judged = holdout_labels < len(classes)
-        holdout_inputs, holdout_labels = holdout_inputs[is_judged], holdout_labels[is_judged]
-        anchor_inputs, anchor_labels = prepared.artifact_set.gate_anchor()
-        values = Preprocessing.of(prepared.artifact_set, threads=plan.threads)
-        holdout, anchor = (
-            compare(
-                serving.model,
-                candidate,
-                values(inputs),
-                labels,
-                manifest=manifest,
-                threads=plan.threads,
-                classes=len(classes),
-            )
-            for inputs, labels in ((holdout_inputs, holdout_labels), (anchor_inputs, anchor_labels.astype(np.int64)))
-        )
-        return judge(
-            Evidence(holdout, self._out_of_fold(plan, prepared, serving)),
-            anchor,
+        learned = prepared.engine.state().parameters
+        candidates = [Candidate.of(prepared, learned, blend) for blend in plan.blends]
+        holdout, labels = self._holdout(plan, prepared)
+        chosen, verdict = judge(
+            [
+                Contender(
+                    Evidence(
+                        prepared.compare(serving.model, candidate.model, holdout, labels),
+                        self._out_of_fold(prepared, serving, candidate.blend),
+                    ),
+                    prepared.compare_on_anchor(serving.model, candidate.model),
+                )
+                for candidate in candidates
+            ],
             plan.gate,
             round_number=plan.number,
             generation_before=serving.card.generation,
-            classes=classes,
+            classes=prepared.classes,
         )
+        self._write_candidate(plan, prepared, candidates[chosen])
+        write_verdict(self._folder, verdict)
+        return verdict
 
-    def _out_of_fold(self, plan: RoundPlan, prepared: PreparedRound, serving: VerifiedModel) -> Comparison | None:
-        """Compare on every sample of a fold that the serving model has not seen either; `None` without fold models."""
-        seen = frozenset(serving.card.sample_ids)
+    def _holdout(self, plan: RoundPlan, prepared: PreparedRound) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+        with SampleStore(self._state.samples_db) as store:
+            self._require_samples(plan, store)
+            inputs, labels = store.load(store.holdout_ids(labelled=True))
+        # A class that was named since the round began is for the next one.
+        is_judged = labels < len(prepared.classes)
+        return Preprocessing.of(prepared.artifact_set, threads=plan.threads)(inputs[is_judged]), labels[is_judged]
+
+    def _out_of_fold(self, prepared: PreparedRound, serving: VerifiedModel, blend: float) -> Comparison | None:
+        """Compare on every sample of a fold that the serving model has not seen either; `None` without fold models.
+
+        What answers for a sample is made as the candidate of this `blend` is, without the sample's fold.
+        """
+        plan, seen = prepared.plan, frozenset(serving.card.sample_ids)
         compared: Comparison | None = None
         for number in range(len(plan.fold_steps)):
             left_out = left_out_places(plan, number)
-            places = np.array([place for place in left_out if plan.sample_ids[place] not in seen], np.int64)
-            model = _network(plan, prepared, prepared.fold_parameters(number), unseen=left_out)
-            lot = compare(
-                serving.model,
-                model,
-                prepared.data.inputs.rows(places, np.zeros_like(places)),
-                prepared.data.labels[places],
-                manifest=prepared.artifact_set.manifest,
-                threads=plan.threads,
-                classes=len(plan.classes) or None,
-            )
+            places = [place for place in left_out if plan.sample_ids[place] not in seen]
+            answers = Candidate.of(prepared, prepared.fold_parameters(number), blend, unseen=left_out)
+            lot = prepared.compare(serving.model, answers.model, *prepared.samples(places))
             compared = lot if compared is None else compared.joined(lot)
         return compared
 
-    def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, model: bytes) -> None:
+    def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, candidate: Candidate) -> None:
         from safetensors.numpy import save
 
         parent = self._parent(plan).card
-        parameters = save(dict(prepared.engine.state().parameters))
+        parameters = save(dict(candidate.parameters))
         card = ModelCard(
             generation=-1,  # numbered when it is promoted
-            sha256=hashlib.sha256(model).hexdigest(),
+            sha256=hashlib.sha256(candidate.model).hexdigest(),
             parameters_sha256=hashlib.sha256(parameters).hexdigest(),
             artifact_sha256=prepared.artifact_set.sha256,
             created=plan.created,
@@ -243,10 +290,12 @@ class RoundWorkshop:
             probation_hours=plan.gate.probation_hours,
             classes=plan.classes,
             precision="int8" if plan.int8 else "fp32",
+            blend=candidate.blend,
+            remembers=candidate.remembers,
             sample_ids=tuple(sorted({*parent.sample_ids, *plan.sample_ids})),
         )
         durable.make_folder(self._folder / CANDIDATE_NAME)
-        write_model(self._folder / CANDIDATE_NAME, card, model, parameters)
+        write_model(self._folder / CANDIDATE_NAME, card, candidate.model, parameters)
 
     def abandon(self, reason: str) -> None:
         self._models.close_round(self._number, "abandoned", reason)

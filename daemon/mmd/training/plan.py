@@ -73,6 +73,10 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Of each of them when the round began, -1 for none: a label given in mid-round waits for the next one."""
     folds: tuple[int, ...] = ()
     """Which fold model leaves each of them out, -1 for none; empty when there are none. See `mmd.training.folds`."""
+    blends: tuple[float, ...] = (1.0,)
+    """Shares of what the round learned that its candidates have; the rest is the start's. 0 needs the memory."""
+    memory: bool = False
+    """Whether the candidates remember the samples; see `mmd.promotion.memory`."""
     gate: GateConfig
     int8: bool = False
     """Whether the candidate is quantised before it is judged."""
@@ -170,6 +174,8 @@ def make_plan(
         sample_ids=tuple(labels),
         labels=tuple(labels.values()),
         folds=assign_folds(labels, seen=seen, count=fold_count),
+        blends=((0.0, *training.blends) if training.memory else training.blends) or (1.0,),
+        memory=training.memory,
         gate=config.gate,
         int8=config.promotion.int8,
     )

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from mmd.artifact.card import Verdict
 from mmd.config import GateConfig
-from mmd.promotion.gate import Comparison, Evidence, Judged, chances, exact_mcnemar, judge, log_softmax
+from mmd.promotion.gate import (
+    Comparison,
+    Contender,
+    Evidence,
+    Judged,
+    chances,
+    exact_mcnemar,
+    joint_chances,
+    judge,
+    log_softmax,
+)
 
 CLASSES = ("a", "b", "c")
 
@@ -35,14 +45,14 @@ def verdict(
     out_of_fold: Comparison | None = None,
     **settings: float,
 ) -> Verdict:
+    contender = Contender(Evidence(holdout, out_of_fold), anchor or comparison([True] * 100, [True] * 100))
     return judge(
-        Evidence(holdout, out_of_fold),
-        anchor or comparison([True] * 100, [True] * 100),
+        [contender],
         GateConfig(**settings),  # type: ignore[arg-type]
         round_number=1,
         generation_before=0,
         classes=CLASSES,
-    )
+    )[1]
 
 
 def test_a_candidate_that_is_clearly_better_is_promoted() -> None:
@@ -216,3 +226,41 @@ def test_log_softmax_survives_great_logits() -> None:
     values = log_softmax(np.array([[1000.0, 0.0, -1000.0]], np.float32))
     assert np.isfinite(values).all()
     assert np.exp(values).sum() == pytest.approx(1.0)
+
+
+def contender(after: list[bool], *, anchor_lost: int = 0, sure: float = 0.8) -> Contender:
+    """Return a candidate against a model that has 20 of 40 right."""
+    general = comparison([True] * 100, [True] * (100 - anchor_lost) + [False] * anchor_lost)
+    return Contender(Evidence(Comparison(judged([False] * 20 + [True] * 20), judged(after, sure))), general)
+
+
+def choose(*contenders: Contender) -> tuple[int, Verdict]:
+    return judge(list(contenders), GateConfig(), round_number=1, generation_before=0, classes=CLASSES)
+
+
+def test_of_several_that_are_better_the_one_with_the_lowest_loss_serves() -> None:
+    good, better = contender([False] * 10 + [True] * 30), contender([True] * 40)
+    assert choose(good, better)[0] == 1
+    place, result = choose(better, good)
+    assert (place, result.promoted, result.holdout_right_after) == (0, True, 40)
+
+
+def test_the_best_that_keeps_the_general_task_serves_when_a_better_one_forgets_it() -> None:
+    forgetful, careful = contender([True] * 40, anchor_lost=5), contender([False] * 8 + [True] * 32)
+    place, result = choose(forgetful, careful)
+    assert (place, result.code) == (1, "better")
+    alone = choose(careful)[1]
+    assert result.p_value == alone.p_value, "what the anchor set refused was never looked at"
+
+
+def test_looking_at_more_candidates_is_paid_for() -> None:
+    rng = np.random.default_rng(1)
+    candidates = [contender([bool(right) for right in rng.random(40) < 0.62]) for _ in range(6)]
+    together = joint_chances([one.evidence.judged for one in candidates], seed=1)
+    for one, corrected in zip(candidates, together, strict=True):
+        assert corrected.combined >= chances(one.evidence.judged, seed=1).combined
+
+
+def test_when_none_is_better_the_verdict_is_on_the_nearest() -> None:
+    place, result = choose(contender([False] * 25 + [True] * 15), contender([False] * 20 + [True] * 20))
+    assert (place, result.code) == (1, "not_better_than_chance")

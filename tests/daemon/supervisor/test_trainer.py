@@ -125,6 +125,24 @@ def test_what_the_serving_model_has_seen_judges_nothing_again(board: Board, caps
     assert in_a_fold == new
 
 
+def test_the_chosen_candidate_says_what_it_is_made_of(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, memory=True, blends=(0.5,))
+    plan = begin(board, Config(training=board.config.training, gate=GateConfig(folds=2)))
+    assert plan.blends == (0.0, 0.5)
+    assert run_trainer(board, capsys)[0] == 0
+    card = read_card(board.state.rounds / "0001" / "candidate")
+    assert card.blend in plan.blends
+    assert card.remembers == len(plan.sample_ids)
+    assert set(card.sample_ids) == set(plan.sample_ids)
+
+
+def test_without_a_memory_or_a_blend_the_candidate_is_what_was_trained(board: Board, capsys: Capture) -> None:
+    begin(board)
+    run_trainer(board, capsys)
+    card = read_card(board.state.rounds / "0001" / "candidate")
+    assert (card.blend, card.remembers) == (1.0, 0)
+
+
 def test_a_judged_round_says_its_verdict_again(board: Board, capsys: Capture) -> None:
     begin(board)
     _, first = run_trainer(board, capsys)

@@ -21,7 +21,7 @@ from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
 from mmd.promotion.evaluate import compare
-from mmd.promotion.gate import Evidence, judge
+from mmd.promotion.gate import Contender, Evidence, judge
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
 from mmd.samples.form import SampleForm
@@ -39,6 +39,7 @@ class Lesson:
     """How one row of the table trains; the default is the product's."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     is_gated: bool = False
     """Whether the row shows what serves after the gate, not the candidate."""
@@ -107,7 +108,8 @@ def teach(
     other_gates: Mapping[str, GateConfig] | None = None,
 ) -> Taught:
     """Run one round on `own` from the shipped model, up to the gate's verdict and what follows from it."""
-    config = Config(samples=lesson.samples, training=msgspec.structs.replace(lesson.training, seed=seed))
+    training = msgspec.structs.replace(lesson.training, seed=seed)
+    config = Config(samples=lesson.samples, training=training, gate=lesson.gate)
     with owners_board(artifact_set, own, has_labels=lesson.has_labels, config=config) as state:
         models = ModelStore(state)
         shipped = models.current().model
@@ -148,9 +150,8 @@ def _other_verdicts(
         compare(shipped, candidate, part.inputs, part.labels, manifest=manifest, threads=1)
         for part in (holdout, Part(Preprocessing.of(artifact_set)(anchor_inputs), anchor_labels))
     )
+    contender = Contender(Evidence(on_holdout), on_anchor)
     return {
-        name: judge(
-            Evidence(on_holdout), on_anchor, gate, round_number=1, generation_before=0, classes=manifest.classes
-        )
+        name: judge([contender], gate, round_number=1, generation_before=0, classes=manifest.classes)[1]
         for name, gate in gates.items()
     }
