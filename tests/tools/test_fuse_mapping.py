@@ -19,7 +19,7 @@ from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.calibration import Moments
 from mmd_tools.fuse.widths import assign, principal
-from mmd_tools.recipe import ProbeRecipe
+from mmd_tools.recipe import ProbeRecipe, Recipe
 from mmd_tools.verify import verify
 
 Doubles = NDArray[np.float64]
@@ -250,3 +250,33 @@ def test_the_correlation_of_a_silent_channel_is_zero() -> None:
     ours = np.stack([np.ones(50), rng.normal(size=50)], axis=1)
     correlation = moments_of(ours, ours).correlation
     np.testing.assert_allclose(correlation, [[0, 0], [0, 1]], atol=1e-9)
+
+
+EXPORTED = Path(__file__).parents[1] / "golden" / "exported"
+TOKENS = {"torch_vit_script_17": "/Add_2_output_0", "torch_vit_dynamo_21": "add_153"}
+MAP = "/Add_output_0"
+"""Of torch_mobile_script_17, [8, 8, 8]; a vision transformer's layer is [17, 16]: a class token and 4 x 4 places."""
+
+
+@networks.NEEDS_TRAINING_BUILD
+@pytest.mark.parametrize(("role", "vit"), [("mentor", "torch_vit_script_17"), ("mentee", "torch_vit_dynamo_21")])
+def test_a_transformer_and_a_convolutional_network_meet_on_the_map_of_the_tokens(
+    role: str, vit: str, tmp_path: Path
+) -> None:
+    inputs = np.random.default_rng(0).standard_normal((40, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "anchor.npz", inputs=inputs, labels=np.arange(40) % 4)
+    layers = {"mentor": TOKENS[vit], "mentee": MAP} if role == "mentor" else {"mentor": MAP, "mentee": TOKENS[vit]}
+    probes = [ProbeRecipe(**layers), ProbeRecipe(**layers, width="select", scope="layer")]
+    asked = Recipe(
+        name="tokens",
+        licence="MIT",
+        classes=networks.CLASSES,
+        anchor=str(tmp_path / "anchor.npz"),
+        probe=(*probes, ProbeRecipe(**layers, loss="attention")),
+    )
+    nets = [EXPORTED / f"{vit}.onnx", EXPORTED / "torch_mobile_script_17.onnx"]
+    fuse(*(nets if role == "mentor" else nets[::-1]), asked, tmp_path / "set")
+    assert [(check.name, check.detail) for check in verify(tmp_path / "set") if not check.passed] == []
+    shapes = [probe.mentor_shape for probe in open_set(tmp_path / "set").manifest.probes]
+    assert [shape[1:] for shape in shapes] == [(4, 4) if role == "mentee" else shape[1:] for shape in shapes]
+    assert all(len(shape) == 3 for shape in shapes)

@@ -152,3 +152,13 @@ def test_scopes_that_contradict_are_refused(probes: tuple[ProbeRecipe, ...], mes
     with pytest.raises(UsageError, match=message):
         fuse(same, same, recipe(tmp_path, probe=probes), tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+def test_a_gradient_that_would_stop_between_two_layers_with_the_batch_inside_is_refused(tmp_path: Path) -> None:
+    net = Net(2)
+    turned = net.add("Transpose", net.add("Reshape", "x", net.constant([0, 8, 8], np.int64)), perm=[1, 0, 2])
+    inside = net.add("Tanh", net.add("MatMul", turned, net.weight(8, 4)), out="inside")
+    back = net.add("Transpose", net.add("MatMul", inside, net.weight(4, 4)), perm=[1, 0, 2], out="back")
+    same = save(net.model(net.gemm(net.add("ReduceMean", back, axes=[1], keepdims=0), 4, 4)), tmp_path, "net.onnx")
+    with pytest.raises(UsageError, match=r"would stop the gradient at .*, which is no row a sample"):
+        fuse(same, same, recipe(tmp_path, probe=(probe("back", "layer"),)), tmp_path / "set")

@@ -32,16 +32,36 @@ _KERNELS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 class Scoped:
     """The Mentee's nodes with walls in them, and with a copy of each layer that a hint trains alone."""
 
+    mentee: Network
     nodes: list[onnx.NodeProto]
     probed: dict[int, str]
     """What each hint reads, by the index of its pair."""
     stops: dict[str, str] = field(default_factory=dict)
     """The inputs that stand for tensors: name of the input, name of the tensor."""
+    stopped: list[onnx.NodeProto] = field(default_factory=list)
+    """Copies of nodes that read stopped tensors only."""
 
     def stop(self, tensor: str) -> str:
+        """Return what stands for `tensor`: an input, or, where it is no row a sample, a copy of what makes it."""
         name = f"{STOP_PREFIX}{tensor}"
-        self.stops[name] = tensor
+        if tensor in self.mentee.shapes:
+            self.stops[name] = tensor
+        elif not any(name in node.output for node in self.stopped):
+            self._copy_before(tensor)
         return name
+
+    def _copy_before(self, tensor: str) -> None:
+        producers = _producers(self.nodes)
+        copy = _copy(producers[tensor])
+        if set(self.mentee.weights).intersection(copy.input):
+            raise UsageError(
+                f"The scopes of the probes would stop the gradient at {tensor}, which is no row a sample; "
+                "choose another layer, or let them be `whole`."
+            )
+        copy.name = f"{STOP_PREFIX}{copy.name}"
+        copy.input[:] = [self.stop(name) if name in producers else name for name in copy.input]
+        copy.output[:] = [f"{STOP_PREFIX}{name}" if name else "" for name in copy.output]
+        self.stopped.append(copy)
 
 
 def scoped(nodes: Sequence[onnx.NodeProto], mentee: Network, probes: Sequence[Probe]) -> Scoped:
@@ -49,7 +69,7 @@ def scoped(nodes: Sequence[onnx.NodeProto], mentee: Network, probes: Sequence[Pr
 
     Raises `UsageError` where scopes contradict each other: a weight, or the labels, would have nothing to do.
     """
-    made = Scoped([_copy(node) for node in nodes], {probe.index: probe.mentee for probe in probes})
+    made = Scoped(mentee, [_copy(node) for node in nodes], {probe.index: probe.mentee for probe in probes})
     if all(probe.asked.scope == "whole" for probe in probes):
         return made
     for probe in probes:
@@ -59,6 +79,7 @@ def scoped(nodes: Sequence[onnx.NodeProto], mentee: Network, probes: Sequence[Pr
         if probe.asked.scope == "layer":
             _copy_layer(made, mentee, probe)
     _refuse_idle_weights(made, mentee)
+    made.nodes[:0] = made.stopped
     return made
 
 
@@ -98,9 +119,9 @@ def _leading_to(nodes: Sequence[onnx.NodeProto], tensors: Sequence[str]) -> set[
 
 def _build_wall(made: Scoped, mentee: Network, probe: Probe) -> None:
     # A wall that is there already hides what lies below it; the tensors behind the stops count all the same.
-    below = _leading_to(made.nodes, [probe.mentee])
+    below = _leading_to([*made.stopped, *made.nodes], [probe.mentee])
     while hidden := {made.stops[name] for name in below if name in made.stops} - below:
-        below |= _leading_to(made.nodes, sorted(hidden))
+        below |= _leading_to([*made.stopped, *made.nodes], sorted(hidden))
     if mentee.logits in below:
         raise UsageError(
             f"The {probe.label} has the scope `up-to-probe` at the mentee's logits: the labels would train nothing; "
