@@ -60,6 +60,10 @@ class PortableEngine:
     def name(self) -> str:
         return "portable"
 
+    def prepare(self, size: int) -> None:
+        """Open the session for batches of `size` samples now, not at their first step."""
+        self._graph.session(size)
+
     def step(self, batch: Batch, weights: LossWeights, learning_rate: float) -> StepLosses:
         """Take one optimizer step and return the losses before it."""
         # The arrays must outlive the run: the binding only points at them.

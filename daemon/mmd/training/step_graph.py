@@ -24,7 +24,7 @@ class StepGraph:
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads = path, threads
-        self._plain: Any = open_session(path, threads=threads)
+        self._plain: Any = open_session(path, threads=threads, has_patterns=False)
         self._made: OrderedDict[int, Any] = OrderedDict()
         self.inputs = tuple(value.name for value in self._plain.get_inputs())
         self.outputs = tuple(value.name for value in self._plain.get_outputs())
@@ -42,7 +42,7 @@ class StepGraph:
 
     def _as_it_is(self) -> Any:
         if self._plain is None:
-            self._plain = open_session(self._path, threads=self._threads)
+            self._plain = open_session(self._path, threads=self._threads, has_patterns=False)
         return self._plain
 
     def _specialised(self, batch: int) -> Any:
@@ -54,7 +54,7 @@ class StepGraph:
             return None
         try:
             model = in_blocks(onnx.load(self._path), batch, block)
-            return open_session(model.SerializeToString(), threads=self._threads)
+            return open_session(model.SerializeToString(), threads=self._threads, has_patterns=False)
         except (ArtifactRefused, onnx.shape_inference.InferenceError):
             # The graph as it is does the same, only slower.
             return None

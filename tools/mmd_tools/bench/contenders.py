@@ -21,6 +21,7 @@ ENGINES = ("portable", "ort_training")
 LAYOUTS = ("contiguous", "channels_last")
 LEARNING_RATE = 1e-4
 _HERE = Path(__file__).parent
+_DATA = "data.npz"
 
 
 @dataclass
@@ -78,31 +79,38 @@ def _entries(case: Case) -> list[tuple[str, str, dict[str, str]]]:
     return [("portable", "portable", {}), *torch, ("ort_training", "ort_training", {})]
 
 
-def _prepare(case: Case, batch: int, folder: Path) -> dict[str, Any]:
-    """Fuse the case's artifact set, and write the weights and one batch."""
+def fuse_case(case: Case, batch: int, folder: Path, optimizer: OptimizerSpec) -> Path:
+    """Fuse the case's artifact set into `folder` and return where it lies; its batch lies beside it."""
     from mmd_tools.fuse import fuse
-    from mmd_tools.recipe import InputRecipe, Recipe
+    from mmd_tools.recipe import InputRecipe, Recipe, TrainingRecipe
 
     weights = make_weights(case)
-    mentee, data, anchor = folder / "mentee.onnx", folder / "data.npz", folder / "anchor.npz"
+    mentee, anchor = folder / "mentee.onnx", folder / "anchor.npz"
     mentee.write_bytes(onnx_model(case, weights).SerializeToString())
     generator = np.random.default_rng(1)
     inputs = generator.standard_normal((batch, *case.shape)).astype(np.float32)
-    np.savez(data, inputs=inputs, labels=generator.integers(0, case.classes, batch), **weights)  # type: ignore[arg-type]
+    labels = generator.integers(0, case.classes, batch)
+    np.savez(folder / _DATA, inputs=inputs, labels=labels, **weights)  # type: ignore[arg-type]
     np.savez(anchor, inputs=inputs[:1], labels=np.zeros(1, np.int64))
-    classes = tuple(str(index) for index in range(case.classes))
     recipe = Recipe(
         name=f"bench-{case.name}",
         licence="MIT",
-        classes=classes,
+        classes=tuple(str(index) for index in range(case.classes)),
         anchor=str(anchor),
         input=InputRecipe(kind="tensor"),
-        optimizer=OptimizerSpec(),
+        optimizer=optimizer,
+        training=TrainingRecipe(batch_size=batch),
     )
     fuse(None, mentee, recipe, folder / "set")
+    return folder / "set"
+
+
+def _prepare(case: Case, batch: int, folder: Path) -> dict[str, Any]:
+    optimizer = OptimizerSpec()
+    artifact_set = fuse_case(case, batch, folder, optimizer)
     layers = [asdict(layer) for layer in case.layers]
-    decay = recipe.optimizer.weight_decay
-    return {"set": str(folder / "set"), "data": str(data), "layers": layers, "weight_decay": decay}
+    data = str(folder / _DATA)
+    return {"set": str(artifact_set), "data": data, "layers": layers, "weight_decay": optimizer.weight_decay}
 
 
 @contextmanager

@@ -1,82 +1,179 @@
-"""How much memory does one step need? An estimate from shapes and lifetimes, for the manifest.
+"""How much memory does one step take? Its tensors' lives in the runtime's own order, for the manifest.
 
-Counted: every tensor between the node that makes it and the last node that reads it (the peak over the graph's own
-order), the weights inside the graph, and what the engine holds: parameters, two moments and, for `ort_training`, one
-gradient each; for `portable` a second set of parameters and moments, because a step writes beside what it reads.
-Not counted: the runtime itself, the batch before it is fed, and the Mentor's session.
+The figure is by how much the resident memory of a process grows at most during its first steps, once it has opened the
+set for training: what the runtime's arena touches, and what the engine touches for the first time (the buffers that the
+portable engine's step writes beside those that it reads, onnxruntime-training's gradients). Not in it are the runtime
+itself, the opened set and the batch.
+
+The order is that of the graph as the runtime has optimized it, which is the order in which it runs. A tensor lives from
+the node that makes it to the last one that reads it; some operators write where they have read.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
 
-import numpy as np
 import onnx
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from mmd.training.feeds import TOTAL
 from mmd_tools.fuse import edit
-from mmd_tools.fuse.edit import BATCH
+from mmd_tools.fuse.arena import Arena, Chunk
 
-COPIES = {"ort_training": 4, "portable": 6}
-"""How often the engine holds something of the parameters' size."""
-
-SLACK = {"ort_training": 1.0, "portable": 1.7}
-"""What the runtime needs for activations, at most, per byte alive in the graph's own order.
-
-Seen with batches of 16 to 128 on a net of three convolutions: `portable` 1.6, because the runtime runs the backward
-half in an order of its own and holds scratch memory; `ort_training` 0.6, because its kernels work in place.
-"""
-
-
-def step_bytes(model: onnx.ModelProto, parameters: Sequence[str], batch: int, *, engine: str) -> int:
-    """Return the estimated peak of one step of `model` at `batch` samples."""
-    sizes = _tensor_bytes(model, batch)
-    held = {value.name: value for value in model.graph.input}
-    weights = sum(tensor.ByteSize() for tensor in model.graph.initializer)
-    parameter_bytes = sum(sizes.get(name, 0) for name in parameters)
-    ends = {value.name for value in model.graph.output}
-    last_use = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
-    live = sum(sizes.get(name, 0) for name in held if _is_batch(held[name]))
-    peak = live
-    for index, node in enumerate(model.graph.node):
-        live += sum(sizes.get(name, 0) for name in node.output if name)
-        peak = max(peak, live)
-        for name in {*node.input, *node.output}:
-            is_made_here = name not in held and name not in ends
-            if is_made_here and last_use.get(name, index) == index:
-                live -= sizes.get(name, 0)
-    return int(SLACK[engine] * peak + weights + COPIES[engine] * parameter_bytes)
+CODE_BYTES = 5 << 19
+"""The runtime's own code and scratch, which the first step brings into memory: 2.5 MiB seen."""
+GRADIENT = ".grad"
+"""How the outputs end that a step of the portable engine does not ask for."""
+_MOST_KEPT = 1024
+"""Elements of a constant that the optimizer may need to see; larger ones are a network's weights."""
+_VIEWS = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+"""Operators whose output is their input."""
+_IN_PLACE = {"Abs", "Add", "Cast", "Clip", "Div", "Erf", "Exp", "HardSigmoid", "LeakyRelu", "Log", "LogSoftmax", "Max"}
+_IN_PLACE |= {"Min", "Mul", "Neg", "Pow", "Relu", "ReluGrad", "Sigmoid", "Softmax", "Sqrt", "Sub", "Sum", "Tanh"}
+"""Operators that may write over an input of the output's size that nobody else reads."""
 
 
-def _is_batch(value: onnx.ValueInfoProto) -> bool:
-    return BATCH in (edit.dimensions(value) or ())
+def step_bytes(model: ModelProto, batch: int, *, parameter_bytes: int, moments: int, engine: str) -> int:
+    """Return the estimated peak of one step of `model` at `batch` samples.
+
+    The layout in blocks takes as much as the plain graph, within a fifth (docs/performance.md).
+    """
+    fetched = {value.name for value in model.graph.output}
+    if engine == "portable":
+        fetched = {name for name in fetched if not name.endswith(GRADIENT)}
+    # A second set of parameters and moments; gradients, and what goes to the optimizer and comes back.
+    held = {"portable": 1 + moments, "ort_training": 3}[engine] * parameter_bytes
+    return CODE_BYTES + held + _Replay(_optimized(_with_batch(model, batch)), fetched).run()
 
 
-def _tensor_bytes(model: onnx.ModelProto, batch: int) -> dict[str, int]:
-    """Return the size of every tensor with a known shape; what has none is taken to be like its largest input."""
-    graph = _with_batch(model, batch).graph
-    sizes = {tensor.name: _bytes(tensor.data_type, list(tensor.dims)) for tensor in graph.initializer}
+def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: int) -> int:
+    """Return the estimated peak of one step of the portable engine that takes its batch in parts of `part` samples.
+
+    Each part makes gradients, which are copied and summed; the step is taken on a copy of the state.
+    """
+    fetched = {
+        value.name for value in model.graph.output if value.name.endswith(GRADIENT) or value.name.startswith(TOTAL)
+    }
+    copies = ("made", "copied", "summed", "state", *["moment"] * moments)
+    held = len(copies) * parameter_bytes
+    return CODE_BYTES + held + _Replay(_optimized(_with_batch(model, part)), fetched).run()
+
+
+class _Replay:
+    """A run of the graph that only allocates and releases."""
+
+    def __init__(self, model: ModelProto, outputs: set[str]) -> None:
+        self._sizes = _tensor_bytes(model)
+        self._nodes = _needed(model, outputs)
+        self._outputs = outputs
+        self._reads = Counter(name for node in self._nodes for name in set(node.input) if name)
+        self._arena = Arena()
+        self._chunks: dict[str, Chunk] = {}
+        self._shared: Counter[Chunk] = Counter()
+        """How many tensors lie in a chunk."""
+
+    def run(self) -> int:
+        """Return how many bytes were touched."""
+        for node in self._nodes:
+            for name in node.output:
+                if name and name not in self._outputs:
+                    self._make(node, name)
+            for name in {*node.input} - {""}:
+                self._reads[name] -= 1
+            for name in {*node.input, *node.output} - {""}:
+                if self._reads[name] == 0:
+                    self._drop(name)
+        return self._arena.touched
+
+    def _make(self, node: NodeProto, name: str) -> None:
+        chunk = self._place(node, name)
+        if chunk is not None:
+            self._chunks[name] = chunk
+            self._shared[chunk] += 1
+
+    def _place(self, node: NodeProto, name: str) -> Chunk | None:
+        """Return where an output lies; None for a view of what the engine holds."""
+        if node.op_type in _VIEWS:
+            return self._chunks.get(node.input[0])
+        if node.op_type in _IN_PLACE:
+            for source in node.input:
+                chunk = self._chunks.get(source)
+                is_free = chunk is not None and self._reads[source] == 1 and self._shared[chunk] == 1
+                if is_free and self._sizes.get(source) == self._sizes.get(name):
+                    return chunk
+        return self._arena.allocate(self._sizes.get(name, 0))
+
+    def _drop(self, name: str) -> None:
+        chunk = self._chunks.pop(name, None)
+        if chunk is not None:
+            self._shared[chunk] -= 1
+            if self._shared[chunk] == 0:
+                self._arena.release(chunk)
+
+
+def _needed(model: ModelProto, outputs: set[str]) -> list[NodeProto]:
+    """Return the nodes that lead to the outputs, in order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _optimized(model: ModelProto) -> ModelProto:
+    """Return the graph that the runtime makes of `model`, its nodes in the order in which it runs them."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(path)
+
+
+def _with_batch(model: ModelProto, batch: int) -> ModelProto:
+    """Return a copy with the batch filled in, and a network's weights as inputs: their values do not matter."""
+    graph = model.graph
+    weights = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and prod(t.dims) > _MOST_KEPT]
+    names = {tensor.name for tensor in weights}
+    inputs = [*graph.input, *(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in weights)]
+    kept = [tensor for tensor in graph.initializer if tensor.name not in names]
+    written = helper.make_graph(
+        graph.node,
+        graph.name,
+        inputs,
+        graph.output,
+        kept,
+        value_info=[v for v in graph.value_info if v.name not in names],
+    )
+    for value in [*written.input, *written.value_info, *written.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == edit.BATCH:
+                dim.dim_value = batch
+    filled = helper.make_model(written, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return onnx.shape_inference.infer_shapes(filled, data_prop=True)
+
+
+def _tensor_bytes(model: ModelProto) -> dict[str, int]:
+    """Return the size of every tensor with a known shape; what has none shares its largest input with its siblings."""
+    graph = model.graph
+    sizes = {}
     for value in [*graph.input, *graph.value_info, *graph.output]:
-        dims = [dim for dim in edit.dimensions(value) or ("?",) if isinstance(dim, int)]
-        if len(dims) == len(edit.dimensions(value) or ("?",)):
-            sizes[value.name] = _bytes(value.type.tensor_type.elem_type, dims)
+        dims = edit.dimensions(value)
+        if dims is not None and all(isinstance(dim, int) for dim in dims):
+            sizes[value.name] = _bytes(value.type.tensor_type.elem_type, [dim for dim in dims if isinstance(dim, int)])
     for node in graph.node:
         for name in node.output:
             if name not in sizes:
-                sizes[name] = max((sizes.get(source, 0) for source in node.input), default=0)
+                largest = max((sizes.get(source, 0) for source in node.input), default=0)
+                sizes[name] = largest // len(node.output)
     return sizes
 
 
-def _bytes(element_type: int, dims: Sequence[int]) -> int:
-    return int(np.prod(dims, dtype=np.int64)) * int(onnx.helper.tensor_dtype_to_np_dtype(element_type).itemsize)
-
-
-def _with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """Return a copy with the batch filled in and as many shapes known as follow from it."""
-    filled = onnx.ModelProto()
-    filled.CopyFrom(model)
-    for value in [*filled.graph.input, *filled.graph.value_info, *filled.graph.output]:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == BATCH:
-                dim.dim_value = batch
-    try:
-        return onnx.shape_inference.infer_shapes(filled, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError):
-        return filled
+def _bytes(element_type: int, dims: Iterable[int]) -> int:
+    return prod(dims) * int(helper.tensor_dtype_to_np_dtype(element_type).itemsize)

@@ -28,7 +28,7 @@ from mmd.artifact.manifest import (
 from mmd_tools.audio.features import preprocess_graph
 from mmd_tools.audio.resample import resample_graph
 from mmd_tools.fuse.edit import Array
-from mmd_tools.fuse.estimate import step_bytes
+from mmd_tools.fuse.estimate import parts_bytes, step_bytes
 from mmd_tools.fuse.gradients import TrainingFiles
 from mmd_tools.fuse.graphs import mentor_name
 from mmd_tools.fuse.network import Network
@@ -61,7 +61,7 @@ def write_set(
     from safetensors.numpy import save
 
     graphs = Graphs()
-    estimate = _memory(content, recipe.training.batch_size)
+    estimate = _memory(content, recipe.training.batch_size, recipe.optimizer.moments)
     shared = SharedWeights()
     if content.mentor_model is not None:
         shared.take(content.mentor_model)
@@ -93,14 +93,17 @@ def write_set(
     manifest_path(folder).write_bytes(encode_manifest(_manifest(content, recipe, files, estimate)))
 
 
-def _memory(content: SetContent, batch: int) -> dict[str, int]:
-    parameters = list(content.start)
-    return {
-        "ort_training": step_bytes(content.training_cached, parameters, batch, engine="ort_training"),
-        "portable": step_bytes(content.portable_cached, parameters, batch, engine="portable"),
-        "ort_training.fused": step_bytes(content.fused.training, parameters, batch, engine="ort_training"),
-        "portable.fused": step_bytes(content.portable_fused, parameters, batch, engine="portable"),
-    }
+def _memory(content: SetContent, batch: int, moments: int) -> dict[str, int]:
+    """Return the peak of a step by engine and variant, and for the portable one of a step in four parts."""
+    held = {"parameter_bytes": sum(value.nbytes for value in content.start.values()), "moments": moments}
+    portable = {"portable": content.portable_cached, "portable.fused": content.portable_fused}
+    training = {"ort_training": content.training_cached, "ort_training.fused": content.fused.training}
+    quarter = -(-batch // 4)
+    return (
+        {key: step_bytes(model, batch, engine="portable", **held) for key, model in portable.items()}
+        | {key: step_bytes(model, batch, engine="ort_training", **held) for key, model in training.items()}
+        | {f"{key}.in_quarters": parts_bytes(model, quarter, **held) for key, model in portable.items()}
+    )
 
 
 def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord], memory: dict[str, int]) -> Manifest:
