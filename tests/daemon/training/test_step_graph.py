@@ -1,5 +1,7 @@
 """Does the step graph run everywhere: in the blocked layout where it can, as it is where it cannot?"""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.daemon.training.sets import WEIGHTS, batches, make_set
@@ -34,10 +36,10 @@ def test_a_processor_without_blocks_trains_alike(artifact_set: ArtifactSet, monk
 def test_a_runtime_that_refuses_the_blocked_graph_trains_alike(
     artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(model: object, *, threads: int = 1) -> object:
+    def refuse(model: object, **options: Any) -> object:
         if isinstance(model, bytes):
             raise ArtifactRefused("onnxruntime refuses the model")
-        return open_session(model, threads=threads)  # type: ignore[arg-type]
+        return open_session(model, **options)  # type: ignore[arg-type]
 
     here = losses(artifact_set, size=8)
     monkeypatch.setattr(step_graph, "open_session", refuse)
