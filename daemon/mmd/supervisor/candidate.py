@@ -185,7 +185,7 @@ class RoundWorkshop:
             raise
 
     def prepare(
-        self, plan: RoundPlan, open_engine: OpenEngine, *, on_notice: Callable[[str], None] = lambda text: None
+        self, plan: RoundPlan, open_engine: OpenEngine, *, on_decision: Callable[[str], None] = lambda text: None
     ) -> PreparedRound:
         """Gather what the steps need. Raises `Abandoned` when part of it is gone for good."""
         artifact_set = open_set(self._state.artifact_set)
@@ -195,12 +195,12 @@ class RoundWorkshop:
         with SampleStore(self._state.samples_db) as store:
             self._require_samples(plan, store)
 
-        def on_decision(decided: RoundPlan, reason: str) -> None:
+        def freeze(decided: RoundPlan, reason: str) -> None:
             write_plan(self._state, decided)
             if reason:
-                on_notice(reason)
+                on_decision(reason)
 
-        opened = open_round_data(plan, artifact_set, self._state.samples_db, on_decision=on_decision)
+        opened = open_round_data(plan, artifact_set, self._state.samples_db, on_decision=freeze)
         plan = opened.plan
         optimizer = artifact_set.manifest.optimizer
         engine = open_engine(

@@ -209,7 +209,7 @@ class RoundRunner:
         elif kind == "evaluating":
             self._is_evaluating = True
             self._move(Event.EVALUATION_BEGAN)
-        elif kind == "notice":
+        elif kind in ("notice", "decided"):
             log.info("%s", str(event.get("message"))[:400])
         elif kind == "failed":
             self._complaint = str(event.get("message", ""))

@@ -1,7 +1,8 @@
 """What does the trainer child do? It runs one round to its verdict, and can be stopped or killed at any instant.
 
 `python -m mmd.supervisor.trainer --state-dir D --round N` writes one JSON object a line on standard output:
-`{"event": "preparing"}`, `{"event": "step", "step": i, "steps": n, "loss": x}`, `{"event": "notice", "message": ...}`,
+`{"event": "preparing"}`, `{"event": "decided", "message": ...}` (how the Mentor is heard),
+`{"event": "step", "step": i, "steps": n, "loss": x}`, `{"event": "notice", "message": ...}`,
 `{"event": "evaluating"}`, `{"event": "verdict", ...}`, `{"event": "stopped", "step": i}`,
 `{"event": "abandoned", "message": ...}`, `{"event": "failed", "message": ..., "out_of_memory": bool}`.
 SIGTERM: it makes a checkpoint and leaves with exit code 0; the round stays open. It promotes nothing: that is
@@ -91,12 +92,15 @@ def train(state: StateDir, number: int, say: Voice, departure: Departure, *, ope
     def should_stop() -> bool:
         return departure.is_asked or not say.is_heard or workshop.is_closed
 
+    def on_decision(text: str) -> None:
+        say("decided", message=text)
+
     def on_notice(text: str) -> None:
         say("notice", message=text)
 
     try:
         say("preparing")
-        with closing(workshop.prepare(plan, open_engine, on_notice=on_notice)) as prepared:
+        with closing(workshop.prepare(plan, open_engine, on_decision=on_decision)) as prepared:
             departure.is_stepping = True
             end = prepared.run(Listener(on_step=on_step, on_notice=on_notice, should_stop=should_stop))
             departure.is_stepping = False

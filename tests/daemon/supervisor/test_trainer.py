@@ -220,12 +220,12 @@ def test_an_open_variant_is_decided_once_and_the_reason_is_told(
     _, events = run_trainer(board, capsys)
     decided = read_plan(board.state.rounds / "0001").variant
     assert decided in ("cached", "fused")
-    (told,) = [event["message"] for event in events if event["event"] == "notice"]
+    (told,) = [event["message"] for event in events if event["event"] == "decided"]
     assert "in every step" in told
     assert events[-1]["event"] == "verdict"
     (board.state.rounds / "0001" / "verdict.json").unlink()
     _, again = run_trainer(board, capsys)
-    assert not [event for event in again if event["event"] == "notice"]
+    assert not [event for event in again if event["event"] == "decided"]
 
 
 def test_without_room_an_open_variant_is_fused(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
@@ -233,7 +233,7 @@ def test_without_room_an_open_variant_is_fused(tmp_path: Path, tiny_set: Path, c
     begin(board)
     _, events = run_trainer(board, capsys)
     assert read_plan(board.state.rounds / "0001").variant == "fused"
-    assert "training.cache_mib allows 0.01" in next(event["message"] for event in events if event["event"] == "notice")
+    assert "training.cache_mib allows 0.01" in next(event["message"] for event in events if event["event"] == "decided")
 
 
 def test_without_room_the_cached_variant_takes_the_same_steps(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
