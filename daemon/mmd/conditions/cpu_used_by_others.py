@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmd.conditions.reading import Instant, Reading, read_text, shown
+from mmd.conditions.reading import MOST_DIGITS, Instant, Reading, read_text, shown
 
 SMOOTHING_SECONDS = 5.0
 _BUSY = (0, 1, 2, 5, 6)
 """Of user, nice, system, idle, iowait, irq, softirq, steal: those that are work. Guests are in user already."""
 _COUNTERS = 8
-_MOST_DIGITS = 20
 _OWN_FIELDS = slice(13, 17)
 """utime, stime, cutime, cstime of `/proc/PID/stat`, `proc(5)`, counted from 0."""
 
@@ -84,4 +83,4 @@ def _own_ticks(root: Path, process: int) -> int:
 
 def _numbers(words: Sequence[str]) -> list[int]:
     """Return those words that are numbers, of no more digits than the kernel's counters have."""
-    return [int(word) for word in words if word.isdigit() and len(word) <= _MOST_DIGITS]
+    return [int(word) for word in words if word.isdigit() and len(word) <= MOST_DIGITS]

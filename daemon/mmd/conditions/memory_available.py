@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmd.conditions.control_group import ControlGroup, own_groups
-from mmd.conditions.reading import Instant, Reading, read_integer, read_text, shown
+from mmd.conditions.reading import Instant, Reading, parse_integer, read_integer, read_text, shown
 
 KIB_PER_MIB = 1024
 MIB = 1024 * 1024
@@ -55,8 +55,10 @@ def _machine(root: Path, problems: list[str]) -> tuple[float, str] | None:
         return None
     for line in text.splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] == "MemAvailable:" and words[1].isdigit():
-            return int(words[1]) / KIB_PER_MIB, "MemAvailable of the machine"
+        if len(words) >= 2 and words[0] == "MemAvailable:":
+            kib = parse_integer(words[1])
+            if kib is not None and kib >= 0:
+                return kib / KIB_PER_MIB, "MemAvailable of the machine"
     problems.append(f"{shown(root, file)} has no MemAvailable")
     return None
 
@@ -76,6 +78,6 @@ def _room(group: ControlGroup) -> tuple[float, str] | None:
     reclaimable = 0
     for line in (read_text(f"{group.folder}/memory.stat") or "").splitlines():
         name, _, number = line.partition(" ")
-        if name == reclaimable_name and number.isdigit():
-            reclaimable = int(number)
+        if name == reclaimable_name:
+            reclaimable = max(0, parse_integer(number) or 0)
     return max(0, limit - usage + reclaimable) / MIB, f"the limit of the control group {group.name}"

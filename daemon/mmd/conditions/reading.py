@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
+MOST_DIGITS = 20
+"""Of the kernel's counters, which have 64 bits; with a sign."""
 _READ_BYTES = 65536
 
 
@@ -64,8 +66,13 @@ def read_text(path: Path | str) -> str | None:
 def read_integer(path: Path | str) -> int | None:
     """Return the number in a small kernel file, or `None` when there is none."""
     text = read_text(path)
+    return None if text is None else parse_integer(text)
+
+
+def parse_integer(text: str) -> int | None:
+    """Return the number that `text` is; `None` for anything else, and for more digits than a kernel writes."""
     try:
-        return int(text) if text is not None else None
+        return int(text) if len(text) <= MOST_DIGITS else None
     except ValueError:
         return None
 

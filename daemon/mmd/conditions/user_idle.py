@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmd.conditions.reading import Instant, Reading, list_folder, read_text
+from mmd.conditions.reading import MOST_DIGITS, Instant, Reading, list_folder, parse_integer, read_text
 
 CLOCK_SLACK_SECONDS = 60.0
 """An access time further in the future than this was set by a clock that jumped."""
@@ -154,7 +154,7 @@ def _count_of(lines: Sequence[int], text: str) -> int | None:
     counts = text[begin + 1 : text.find("\n", begin + 1)].split()[2:] if begin >= 0 else []
     if len(counts) <= max(lines):
         return None
-    return sum(int(counts[line]) for line in lines if counts[line].isdigit())
+    return sum(parse_integer(counts[line]) or 0 for line in lines)
 
 
 def _input_interrupts(text: str) -> tuple[tuple[int, ...] | None, int | None]:
@@ -171,10 +171,11 @@ def _input_interrupts(text: str) -> tuple[tuple[int, ...] | None, int | None]:
             continue
         counts = 0
         for word in rest.split():
-            if not word.isdigit():
+            if not word.isdigit() or len(word) > MOST_DIGITS:
                 break
             counts += int(word)
         total = (total or 0) + counts
-        is_numbered = is_numbered and number.strip().isdigit()
-        numbers += [int(number)] if is_numbered else []
+        line_number = parse_integer(number.strip())
+        is_numbered = is_numbered and line_number is not None and line_number >= 0
+        numbers += [line_number] if line_number is not None else []
     return tuple(numbers) if is_numbered else None, total

@@ -39,8 +39,8 @@ from mmd.supervisor.trainer_process import TrainerProcess
 
 RUNNING_POLL_SECONDS = 0.25
 """While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
-EVENT_REST_SECONDS = 0.1
-"""Between two looks that events ask for."""
+EVENT_REST_SECONDS, IDLE_EVENT_REST_SECONDS = 0.1, 1.0
+"""Between two looks that events ask for: while a trainer runs, and while there is nothing to stop."""
 _WATCHDOG_SHARE = 1 / 3
 _MOST_CHANGES_PER_LOOK = 4
 """A change of state may change the reasons, and these the state: a round that ends leads to idle, or to waiting."""
@@ -222,7 +222,8 @@ class Daemon:
 
     def _look_for_event(self) -> None:
         """Look at once, but for events that come in a storm."""
-        self._next_look = min(self._next_look, self._looked_at + EVENT_REST_SECONDS)
+        rest = EVENT_REST_SECONDS if self.runner.is_running else IDLE_EVENT_REST_SECONDS
+        self._next_look = min(self._next_look, self._looked_at + rest)
 
     def _look_soon(self) -> None:
         self._next_look = 0.0

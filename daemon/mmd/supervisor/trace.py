@@ -30,6 +30,10 @@ IDLE_SLACK_SECONDS = 2.0
 """A jump of the idle time by more than this is a change."""
 FINE_SECONDS, COARSE_SECONDS = 1.0, 5.0
 """How often the board is looked at while a dwell may run, and when only the idle time goes on."""
+LONGEST_SECONDS = 10 * 366 * 86400.0
+"""A trace that claims to be longer is none."""
+LATEST_WALL = 253_402_300_800.0
+"""The year 10000, which no calendar of the C library needs to know."""
 
 Readings = dict[str, float | bool | None]
 log = logging.getLogger(__name__)
@@ -110,13 +114,14 @@ def read_trace(path: Path) -> list[Line]:
     if head.get("trace") != VERSION:
         raise InputRefused(f"{path} is no trace of version {VERSION}; `mmd run --record FILE` writes one.")
     began = head.get("wall")
-    wall = float(began) if isinstance(began, int | float) else 0.0
+    wall = float(began) if isinstance(began, int | float) and 0 <= began < LATEST_WALL else 0.0
     found: list[Line] = []
     for number, line in enumerate(lines[1:], 2):
         value = _parsed(path, number, line)
         at, readings = value.get("at"), value.get("readings")
         if (
             not isinstance(at, int | float)
+            or not 0 <= at <= LONGEST_SECONDS
             or not isinstance(readings, dict)
             or (found and at < found[-1].at)
             or not all(_fits(name, reading) for name, reading in readings.items())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.board import Board
 
@@ -104,3 +104,15 @@ def test_what_cannot_be_reckoned_is_no_amount(
     before: EnergyReading | None, after: EnergyReading | None, seconds: float
 ) -> None:
     assert watt_hours_between(before, after, seconds) is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=40), st.integers().map(lambda number: str(number).encode())))
+def test_no_meter_that_talks_nonsense_stops_the_daemon(tmp_path: Path, garbage: bytes) -> None:
+    board = Board(tmp_path / "root", is_bare=True)
+    board.rail(0, 1, label="VDD_IN", milliamperes=1, millivolts=1).write("sys/class/hwmon/hwmon0/curr1_input", garbage)
+    board.energy_counter(0, "package-0", microjoules=1).write("sys/class/powercap/intel-rapl:0/energy_uj", garbage)
+    board.battery(status="Discharging", power_now=1).write("sys/class/power_supply/battery/power_now", garbage)
+    reading = read_energy(board.root)
+    used = watt_hours_between(reading, reading, 1.0)
+    assert used is None or used >= 0

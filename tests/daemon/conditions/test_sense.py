@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.fakes.board import Board
 
@@ -19,6 +19,9 @@ KERNEL_FILES = [
     "sys/class/power_supply/battery/capacity",
     "sys/class/thermal/thermal_zone0/temp",
     "sys/class/thermal/thermal_zone0/type",
+    "sys/class/thermal/thermal_zone0/trip_point_0_temp",
+    "sys/class/thermal/thermal_zone0/trip_point_0_type",
+    "sys/class/power_supply/battery/temp",
     "proc/meminfo",
     "proc/interrupts",
     "proc/self/cgroup",
@@ -70,16 +73,23 @@ def test_every_condition_has_its_table_in_the_configuration() -> None:
 
 @pytest.mark.parametrize("name", KERNEL_FILES)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(garbage=st.binary(max_size=80))
+@given(garbage=st.one_of(st.binary(max_size=80), st.from_regex(r"-?[0-9]{1,30}", fullmatch=True).map(str.encode)))
+@example(garbage=b"9" * 5000)
+@example(garbage=b"MemAvailable: " + b"9" * 5000 + b" kB")
+@example(garbage=b"intr 5 " + b"9" * 5000 + b" 1")
+@example(garbage=b" 1: " + b"9" * 5000 + b" i8042")
 def test_no_content_of_any_kernel_file_stops_the_daemon(tmp_path: Path, name: str, garbage: bytes) -> None:
-    board = Board(tmp_path / "root").write(name, garbage)
+    board = Board(tmp_path / "root").trips(0, passive=80_000).write("sys/class/power_supply/battery/temp", "300")
+    _, seen = sense(board.root, tmp_path, now=system_clock())
+    board.write(name, garbage)
+    sense(board.root, tmp_path, now=system_clock(), before=seen)
     conditions, _ = sense(board.root, tmp_path, now=system_clock())
     assert isinstance(conditions.external_power.value, bool)
 
 
 @pytest.mark.parametrize("name", [name for name in KERNEL_FILES if name != "proc/self/cgroup"])
 def test_a_folder_in_the_place_of_a_kernel_file_is_survived(tmp_path: Path, name: str) -> None:
-    board = Board(tmp_path / "root").remove(name)
+    board = Board(tmp_path / "root").write(name, "").remove(name)
     (board.root / name).mkdir()
     conditions, _ = sense(board.root, tmp_path, now=system_clock())
     assert isinstance(conditions.external_power.value, bool)

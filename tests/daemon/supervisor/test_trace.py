@@ -147,6 +147,9 @@ def test_no_replay_trains_beyond_a_stop_level(trace: list[tuple[float, dict[str,
         ('{"trace": 1}\n{"at": 5, "readings": {"external_power": 1}}\n', "line 2"),
         ('{"trace": 1}\n{"at": 5, "readings": {"weather": 1}}\n', "line 2"),
         ('{"trace": 1}\n{"at": "noon", "readings": {}}\n', "line 2"),
+        ('{"trace": 1}\n{"at": -5, "readings": {}}\n', "line 2"),
+        ('{"trace": 1}\n{"at": NaN, "readings": {}}\n', "line 2"),
+        ('{"trace": 1}\n{"at": Infinity, "readings": {}}\n', "line 2"),
     ],
 )
 def test_what_is_no_trace_is_refused_with_its_line(tmp_path: Path, text: str, word: str) -> None:
@@ -173,6 +176,14 @@ def test_a_full_disk_ends_the_trace_and_nothing_else(caplog: pytest.LogCaptureFi
         writer = TraceWriter(Path("/dev/full"), Instant(1.0, 1.0))
         writer.note(conditions(5.0))
     assert "the trace is not written any more" in caplog.text
+
+
+@pytest.mark.parametrize("wall", ["1e300", "-1", "NaN", '"noon"'])
+def test_a_wall_time_that_cannot_be_is_taken_for_the_first_day(tmp_path: Path, wall: str) -> None:
+    (tmp_path / "trace").write_text(f'{{"trace": 1, "wall": {wall}}}\n{{"at": 5, "readings": {{}}}}\n')
+    (line,) = read_trace(tmp_path / "trace")
+    assert line.wall == 5.0
+    assert list(replay([line], CONFIG))
 
 
 def test_an_empty_trace_has_no_transitions(tmp_path: Path) -> None:
