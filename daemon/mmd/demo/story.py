@@ -62,6 +62,12 @@ LABELS_ONLY_CONFIGURATION = """\
 [training]
 preset = "independent"
 replay = 0.0
+views = 1
+memory = false
+blends = [1.0]
+
+[gate]
+folds = 0
 """
 
 

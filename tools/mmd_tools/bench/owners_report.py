@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MEMORY_ON_DEFAULT, MENTOR, SHIPPED, Record
+from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MENTOR, NEIGHBOURS, SHIPPED, Record
 from mmd_tools.bench.owners_summary import Mean, RowSummary, difference, summarise
 from mmd_tools.bench.plots import Line, Panel, draw
 from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_text
@@ -27,17 +27,22 @@ QUESTIONS = (
     ("Mentor: mentored + replay, less labels + replay", DEFAULT, "labels + replay"),
     ("hints: mentored + replay, less the same without hints", DEFAULT, "mentored without hints + replay"),
     ("obedient, less the default schedule", "obedient + replay", DEFAULT),
-    ("k-NN memory, less mentored + replay", MEMORY, DEFAULT),
-    ("k-NN memory on the mentored Mentee, less mentored + replay", MEMORY_ON_DEFAULT, DEFAULT),
+    ("views: mentored + replay, less the same with one view", DEFAULT, "one view + replay"),
+    ("memory, less k-nearest neighbours", MEMORY, NEIGHBOURS),
+    ("memory on the half-way weights, less none", "half-way + memory", "half-way"),
+    ("the product, less labels only", GATED, "labels only"),
+    ("the product, less labels + replay", GATED, "labels + replay"),
+    ("the product, less k-nearest neighbours", GATED, NEIGHBOURS),
+    ("fold models: the product, less the same without", GATED, "the product, held-out samples alone"),
 )
 DRAWN = (
     "labels only",
     "labels + replay",
     DEFAULT,
+    "half-way + memory",
     GATED,
+    NEIGHBOURS,
     MEMORY,
-    MEMORY_ON_DEFAULT,
-    "unlabelled only + replay",
     MENTOR,
 )
 MOST_COLUMNS = 10
@@ -97,10 +102,11 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
         "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
-        "set, the mean and the worst of the pairs. *Let through*: candidates that the gate promoted; the rows *gate "
-        "at* put the candidate of *mentored + replay* before a gate with other settings. *k-NN memory* blends "
-        "the network with a vote of its nearest own samples and trains nothing; it was tuned on owners who are not in "
-        "this table. Intervals: bootstrap over owners.\n"
+        "set, the mean and the worst of the pairs. *Let through*: rounds of which the gate promoted a "
+        "candidate. Every row but *the product* shows a candidate that no gate has judged. *Half-way*: weights between "
+        "the shipped and the trained ones. *Memory*: the nearest own sample of each class votes beside the network. "
+        "*k-nearest neighbours* blends the shipped network with a vote of its nearest own samples. All tuning was done "
+        "on owners who are not in this table. Intervals: bootstrap over owners.\n"
     )
 
 

@@ -5,7 +5,7 @@ Nothing here decides anything: a `Lesson` is configuration, and everything after
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,6 @@ from mmd.artifact.preprocess import Preprocessing
 from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
-from mmd.promotion.evaluate import compare
-from mmd.promotion.gate import Contender, Evidence, judge
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
 from mmd.samples.form import SampleForm
@@ -43,6 +41,8 @@ class Lesson:
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     is_gated: bool = False
     """Whether the row shows what serves after the gate, not the candidate."""
+    blends: tuple[float, ...] | None = None
+    """Shares of the trained weights, where 0 is not one of them although there is a memory."""
     has_labels: bool = True
     has_hints: bool = True
     temperature: float | None = None
@@ -55,6 +55,7 @@ class Lesson:
             hint_weights=plan.hint_weights if self.has_hints else tuple(0.0 for _ in plan.hint_weights),
             temperature=plan.temperature if self.temperature is None else self.temperature,
             schedule=self.schedule or plan.schedule,
+            blends=self.blends or plan.blends,
         )
 
 
@@ -70,8 +71,6 @@ class Taught:
     held_out: int
     verdict: Verdict | None
     """`None` when there was nothing to train on."""
-    other_verdicts: Mapping[str, Verdict]
-    """What the gate would have said with other settings, by their names."""
     cpu_seconds: float
     """Of the whole round: reading the samples, asking the Mentor, every step, the gate."""
 
@@ -99,14 +98,7 @@ def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, conf
         yield state
 
 
-def teach(
-    artifact_set: ArtifactSet,
-    own: Part,
-    lesson: Lesson,
-    *,
-    seed: int,
-    other_gates: Mapping[str, GateConfig] | None = None,
-) -> Taught:
+def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) -> Taught:
     """Run one round on `own` from the shipped model, up to the gate's verdict and what follows from it."""
     training = msgspec.structs.replace(lesson.training, seed=seed)
     config = Config(samples=lesson.samples, training=training, gate=lesson.gate)
@@ -120,7 +112,7 @@ def teach(
                 plan = begin_round(state, config, store)
             except UsageError:
                 # Every sample is held out: the product waits for more.
-                return Taught(shipped, shipped, trained_on, held_out, None, {}, 0.0)
+                return Taught(shipped, shipped, trained_on, held_out, None, 0.0)
             write_plan(state, lesson.changed(plan))
             train(state, plan.number, _Silent(), Departure(), open_engine=open_engine)
             folder = round_folder(state, plan.number)
@@ -128,30 +120,9 @@ def teach(
             verdict = read_verdict(folder)
             finish_round(state, plan.number, store)
             spent = time.process_time() - begun
-            holdout = _preprocessed(artifact_set, store, store.holdout_ids(labelled=True))
-        others = _other_verdicts(artifact_set, holdout, shipped, candidate, other_gates or {})
-        return Taught(candidate, models.current().model, trained_on, held_out, verdict, others, spent)
+        return Taught(candidate, models.current().model, trained_on, held_out, verdict, spent)
 
 
 def _preprocessed(artifact_set: ArtifactSet, store: SampleStore, ids: Sequence[str]) -> Part:
     inputs, labels = store.load(ids)
     return Part(Preprocessing.of(artifact_set)(inputs), labels)
-
-
-def _other_verdicts(
-    artifact_set: ArtifactSet, holdout: Part, shipped: bytes, candidate: bytes, gates: Mapping[str, GateConfig]
-) -> dict[str, Verdict]:
-    """Ask the product's gate again with other settings: the round is the same up to there."""
-    if not gates:
-        return {}
-    manifest = artifact_set.manifest
-    anchor_inputs, anchor_labels = artifact_set.gate_anchor()
-    on_holdout, on_anchor = (
-        compare(shipped, candidate, part.inputs, part.labels, manifest=manifest, threads=1)
-        for part in (holdout, Part(Preprocessing.of(artifact_set)(anchor_inputs), anchor_labels))
-    )
-    contender = Contender(Evidence(on_holdout), on_anchor)
-    return {
-        name: judge([contender], gate, round_number=1, generation_before=0, classes=manifest.classes)[1]
-        for name, gate in gates.items()
-    }

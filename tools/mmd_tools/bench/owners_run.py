@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -14,61 +14,74 @@ from mmd.artifact.manifest import Schedule
 from mmd.artifact.preprocess import Preprocessing
 from mmd.artifact.session import open_session
 from mmd.config import GateConfig, SamplesConfig, TrainingConfig
+from mmd.promotion.memory import with_memory
 from mmd_tools.bench.owners_data import Owner, split_owner
 from mmd_tools.bench.owners_memory import Floats, Memory, MemoryTuning, Reader
 from mmd_tools.bench.owners_rounds import Lesson, Taught, teach
 from mmd_tools.train_data import Part
 
 SHIPPED, MENTOR = "shipped", "Mentor"
-DEFAULT, GATED = "mentored + replay", "mentored + replay + gate (default)"
-MEMORY, MEMORY_ON_DEFAULT = "k-NN memory", "mentored + replay, k-NN memory"
+DEFAULT, GATED = "mentored + replay", "the product (default)"
+NEIGHBOURS, MEMORY = "k-nearest neighbours", "memory"
+NO_FOLDS = GateConfig(folds=0)
+
+
+def _alone(**keys: object) -> Lesson:
+    """Return a round with one candidate, what was trained, and a gate without fold models."""
+    return Lesson(msgspec.convert({"memory": False, "blends": (1.0,), **keys}, TrainingConfig), gate=NO_FOLDS)
+
 
 LESSONS: dict[str, Lesson] = {
-    "labels only": Lesson(TrainingConfig(preset="independent", replay=0.0)),
-    "labels + replay": Lesson(TrainingConfig(preset="independent")),
-    "mentored": Lesson(TrainingConfig(replay=0.0)),
-    "mentored without hints + replay": Lesson(has_hints=False),
-    "obedient + replay": Lesson(TrainingConfig(preset="obedient")),
-    DEFAULT: Lesson(),
-    "unlabelled only + replay": Lesson(has_labels=False),
+    "labels only": _alone(preset="independent", replay=0.0),
+    "labels + replay": _alone(preset="independent"),
+    "mentored": _alone(replay=0.0),
+    "mentored without hints + replay": replace(_alone(), has_hints=False),
+    "obedient + replay": _alone(preset="obedient"),
+    "one view + replay": _alone(views=1),
+    DEFAULT: _alone(),
+    "half-way": _alone(blends=(0.5,)),
+    "half-way + memory": Lesson(TrainingConfig(blends=(0.5,)), gate=NO_FOLDS, blends=(0.5,)),
+    "all the way + memory": Lesson(TrainingConfig(blends=(1.0,)), gate=NO_FOLDS, blends=(1.0,)),
+    GATED: Lesson(is_gated=True),
+    "the product, held-out samples alone": Lesson(gate=NO_FOLDS, is_gated=True),
+    "the product without memory": Lesson(TrainingConfig(memory=False), is_gated=True),
+    "the product at p <= 0.2": Lesson(gate=GateConfig(significance=0.2), is_gated=True),
+    "unlabelled only + replay": replace(_alone(), has_labels=False),
 }
 """The rounds of the table; the other rows need none."""
 
-OTHER_GATES: dict[str, GateConfig] = {"gate on held-out samples alone": GateConfig()}
-"""The candidate of the default row before other gates."""
+QUICK_LESSONS = ("labels only", DEFAULT, GATED)
 
 
 def _constant(alpha: float, beta: float, gamma: float) -> Schedule:
     return Schedule(alpha=((0.0, alpha),), beta=((0.0, beta),), gamma=((0.0, gamma),))
 
 
-def _set(**keys: object) -> Lesson:
-    return Lesson(msgspec.convert(keys, TrainingConfig))
-
-
 SEARCH: dict[str, Lesson] = {
-    DEFAULT: Lesson(),
-    "half held out, gate": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
-    "obedient": _set(preset="obedient"),
-    "adamant": _set(preset="adamant"),
-    "independent": _set(preset="independent"),
-    "no hints": Lesson(has_hints=False),
-    "constant 1, .3, .5": Lesson(schedule=_constant(1.0, 0.3, 0.5)),
-    "constant 1, 0, .25": Lesson(schedule=_constant(1.0, 0.0, 0.25)),
-    "temperature 1": Lesson(temperature=1.0),
-    "temperature 4": Lesson(temperature=4.0),
-    "epochs 10": _set(epochs=10),
-    "epochs 40": _set(epochs=40),
-    "learning rate 3e-4": _set(learning_rate=3e-4),
-    "learning rate 2e-3": _set(learning_rate=2e-3),
-    "learning rate 4e-3": _set(learning_rate=4e-3),
-    "replay 0.25": _set(replay=0.25),
-    "replay 0.75": _set(replay=0.75),
-    "batch 16": _set(batch_size=16),
-    "batch 64": _set(batch_size=64),
-    "adamant, learning rate 2e-3": _set(preset="adamant", learning_rate=2e-3),
-    "adamant, replay 0.25": _set(preset="adamant", replay=0.25),
-    "independent, learning rate 2e-3": _set(preset="independent", learning_rate=2e-3),
+    DEFAULT: _alone(),
+    GATED: Lesson(is_gated=True),
+    "an eighth held out": Lesson(samples=SamplesConfig(holdout=0.125), is_gated=True),
+    "half held out": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
+    "obedient": _alone(preset="obedient"),
+    "adamant": _alone(preset="adamant"),
+    "independent": _alone(preset="independent"),
+    "no hints": replace(_alone(), has_hints=False),
+    "constant 1, .3, .5": replace(_alone(), schedule=_constant(1.0, 0.3, 0.5)),
+    "constant 1, 0, .25": replace(_alone(), schedule=_constant(1.0, 0.0, 0.25)),
+    "temperature 1": replace(_alone(), temperature=1.0),
+    "temperature 4": replace(_alone(), temperature=4.0),
+    "epochs 10": _alone(epochs=10),
+    "epochs 40": _alone(epochs=40),
+    "learning rate 3e-4": _alone(learning_rate=3e-4),
+    "learning rate 2e-3": _alone(learning_rate=2e-3),
+    "learning rate 4e-3": _alone(learning_rate=4e-3),
+    "replay 0.25": _alone(replay=0.25),
+    "replay 0.75": _alone(replay=0.75),
+    "batch 16": _alone(batch_size=16),
+    "batch 64": _alone(batch_size=64),
+    "adamant, learning rate 2e-3": _alone(preset="adamant", learning_rate=2e-3),
+    "adamant, replay 0.25": _alone(preset="adamant", replay=0.25),
+    "independent, learning rate 2e-3": _alone(preset="independent", learning_rate=2e-3),
 }
 """What was tried to find better defaults, on the development owners."""
 
@@ -154,21 +167,24 @@ class OwnersBench:
         yield SHIPPED, None, before, 0.0, ""
         yield MENTOR, None, mentor, 0.0, ""
         for row, lesson in self._lessons.items():
-            gates = OTHER_GATES if row == DEFAULT else {}
-            taught = teach(self._set, own, lesson, seed=seed, other_gates=gates)
+            taught = teach(self._set, own, lesson, seed=seed)
             reader = Reader(taught.serving if lesson.is_gated else taught.candidate, self._set)
             after = self._answers(reader.probabilities, test)
             yield row, taught, after, taught.cpu_seconds, _code(taught.verdict) if lesson.is_gated else ""
-            if row != DEFAULT:
-                continue
-            for name, verdict in ({GATED: taught.verdict} | dict(taught.other_verdicts)).items():
-                served = after if verdict and verdict.promoted else before
-                yield name, taught, served, taught.cpu_seconds, _code(verdict)
-            for name, keys in ((MEMORY, self._shipped), (MEMORY_ON_DEFAULT, reader)):
-                begun = time.process_time()
-                memory = Memory(keys, taught.trained_on, self._tuning)
-                spent = time.process_time() - begun + (taught.cpu_seconds if keys is reader else 0.0)
-                yield name, taught, self._answers(memory.probabilities, test), spent, ""
+            if row == DEFAULT:
+                yield from self._memories(taught, test)
+
+    def _memories(self, taught: Taught, test: Part) -> Iterator[tuple[str, Taught | None, _Answers, float, str]]:
+        """Yield what the shipped Mentee reads with a memory and nothing else: the textbook's, and the product's."""
+        given = taught.trained_on
+        begun = time.process_time()
+        neighbours = Memory(self._shipped, given, self._tuning)
+        spent = time.process_time() - begun
+        yield NEIGHBOURS, taught, self._answers(neighbours.probabilities, test), spent, ""
+        begun = time.process_time()
+        model = with_memory(self._shipped_model, given.inputs, given.labels, manifest=self._set.manifest, threads=1)
+        spent = time.process_time() - begun
+        yield MEMORY, taught, self._answers(Reader(model, self._set).probabilities, test), spent, ""
 
     def _preprocessed(self, part: Part) -> Part:
         return Part(self._preprocessing(part.inputs), part.labels)
