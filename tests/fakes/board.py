@@ -99,6 +99,12 @@ class Board:
         fields = ["S", *["1"] * 10, str(ticks), "0", str(children_ticks), "0", *["0"] * 35]
         return self.write(f"proc/{pid}/stat", f"{pid} ({name}) {' '.join(fields)}")
 
+    def usb(self, name: str, *, interface: str = "03", protocol: str = "01", requests: int = 100) -> "Board":
+        """A USB device with one interface; a keyboard, unless another protocol is given (02: mouse, 00: other)."""
+        folder = f"sys/bus/usb/devices/{name}"
+        self.write(f"{folder}/urbnum", str(requests)).write(f"{folder}:1.0/bInterfaceClass", interface)
+        return self.write(f"{folder}:1.0/bInterfaceProtocol", protocol)
+
     def running(self, pid: int, name: str) -> "Board":
         """A process of this name."""
         return self.write(f"proc/{pid}/comm", name)

@@ -33,7 +33,7 @@ CONDITIONS: dict[str, ConditionKind] = {
     ),
     "user_idle": ConditionKind(
         unit="s",
-        source="logind's sessions, access times of `/dev/tty*` and `/dev/pts/*`, input lines of `/proc/interrupts`",
+        source="logind's sessions, access times of `/dev/tty*` and `/dev/pts/*`, reports of input devices",
         without="no session, terminal or input device: idle",
     ),
     "soc_temperature": ConditionKind(

@@ -4,7 +4,7 @@ Three sources, and the newest activity of all decides:
 1. graphical sessions of which logind says whether their user went away, and when;
 2. the access times of terminals (virtual consoles, serial consoles, pseudo-terminals), which the kernel moves
    when somebody types;
-3. the interrupts of keyboards, mice, touch panels and buttons, for desktops that tell logind nothing.
+3. the reports of keyboards, mice, touch panels and buttons, for desktops that tell logind nothing.
 A board with none of them has nobody in front of it.
 
 Access times are by the wall clock, so only the first look reckons with them; from then on a terminal was used when its
@@ -17,16 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmd.conditions.reading import MOST_DIGITS, Instant, Reading, list_folder, parse_integer, read_text
+from mmd.conditions.input_devices import InputDevices, count_reports
+from mmd.conditions.reading import Instant, Reading, list_folder, read_text
 
 CLOCK_SLACK_SECONDS = 60.0
 """An access time further in the future than this was set by a clock that jumped."""
 LISTED_SECONDS = 10.0
-"""How often consoles in the background are looked at; those in front and pseudo-terminals are at every look."""
+"""How often consoles in the background and new devices are looked for; the others are looked at every time."""
 
 _CONSOLE = re.compile(r"tty\d+")
-# On text in lower case: ignoring the case instead takes ten times as long, every second.
-_INPUT_INTERRUPT = re.compile(r"i8042|keyboard|kbd|mouse|touch|gpio-keys|power.?button")
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,9 @@ class Activity:
     """Their access times, by the wall clock."""
     terminal: Used | None = None
     """The newest use of any terminal."""
-    input_lines: tuple[int, ...] | None = None
-    """The numbers of the interrupts of input devices; `None` where the next look must search for them."""
-    interrupts: int | None = None
-    """How many there were of them; `None` without such a line."""
+    devices: InputDevices | None = None
+    reports: int | None = None
+    """How often input devices reported; `None` without any."""
     input: Used | None = None
     """The newest of them; while none was seen, the first look."""
     has_input_moved: bool = False
@@ -124,58 +122,20 @@ def _in_front(root: Path) -> list[str]:
 
 
 def _input(root: Path, now: Instant, activity: Activity, previous: Activity | None) -> Activity:
-    """Fold the interrupt counts: of the lines found by name now and then, of the same lines by number at every look."""
-    lines = previous.input_lines if previous is not None and activity.listed_at == previous.listed_at else None
-    count = _count_of(lines, read_text(f"{root}/proc/stat") or "") if lines else None
-    if lines is None or (lines and count is None):
-        lines, count = _input_interrupts(read_text(f"{root}/proc/interrupts") or "")
+    """Fold the reports of input devices, which are searched for as often as consoles are."""
+    is_known = previous is not None and activity.listed_at == previous.listed_at
+    count, devices = count_reports(root, previous.devices if previous is not None and is_known else None)
     if count is None:
-        return replace(activity, input_lines=lines)
-    has_moved = previous is not None and previous.interrupts not in (None, count)
+        return replace(activity, devices=devices)
+    has_moved = previous is not None and previous.reports not in (None, count)
     if previous is None or previous.input is None or has_moved:
-        used = Used(now.monotonic, "input interrupts" if has_moved else "input interrupts, since the daemon looks")
+        used = Used(now.monotonic, "input devices" if has_moved else "input devices, since the daemon looks")
     else:
         used = previous.input
     return replace(
         activity,
-        input_lines=lines,
-        interrupts=count,
+        devices=devices,
+        reports=count,
         input=used,
         has_input_moved=has_moved or (previous is not None and previous.has_input_moved),
     )
-
-
-def _count_of(lines: Sequence[int], text: str) -> int | None:
-    """Sum the counts of these lines as `/proc/stat` has them: of all processors, in the order of their numbers.
-
-    That file costs a fifth of `/proc/interrupts`, and does not grow with the processors.
-    """
-    begin = text.find("\nintr ")
-    counts = text[begin + 1 : text.find("\n", begin + 1)].split()[2:] if begin >= 0 else []
-    if len(counts) <= max(lines):
-        return None
-    return sum(parse_integer(counts[line]) or 0 for line in lines)
-
-
-def _input_interrupts(text: str) -> tuple[tuple[int, ...] | None, int | None]:
-    """Return the numbers of all input lines, and the sum of their counts over all processors.
-
-    The sum is `None` when there is no such line; the numbers are when one of them has none.
-    """
-    total: int | None = None
-    numbers: list[int] = []
-    is_numbered = True
-    for line in text.lower().splitlines():
-        number, colon, rest = line.partition(":")
-        if not colon or not _INPUT_INTERRUPT.search(rest):
-            continue
-        counts = 0
-        for word in rest.split():
-            if not word.isdigit() or len(word) > MOST_DIGITS:
-                break
-            counts += int(word)
-        total = (total or 0) + counts
-        line_number = parse_integer(number.strip())
-        is_numbered = is_numbered and line_number is not None and line_number >= 0
-        numbers += [line_number] if line_number is not None else []
-    return tuple(numbers) if is_numbered else None, total

@@ -44,10 +44,10 @@ Every thermal zone is held to its own limit: `stop_celsius`, or its lowest passi
 `trip_margin_celsius`, whichever is lower; the start level comes down with it. Trip points below 40 °C, which no board
 could keep to, are left out.
 
-Somebody uses the board when a graphical session says so to logind, a terminal was typed on, or the interrupt count of a
-keyboard, mouse, touch panel or button moved. A session whose desktop never told logind that it was idle is not asked:
-its keys must show as interrupts. A board with none of the three is headless and counts as idle; set `required = false`
-to train while it is used.
+Somebody uses the board when a graphical session says so to logind, a terminal was typed on, or a keyboard, mouse, touch
+panel or button reported: its interrupt in `/proc/interrupts`, or the `urbnum` of a USB device, moved. A session whose
+desktop never told logind that it was idle is not asked; its keys are seen as reports. A board with none of the three is
+headless and counts as idle; set `required = false` to train while it is used.
 
 What other programs use of the processors is a mean over about five seconds; the daemon's own tree is left out of it, so
 training never stops for its own sake. Pressure is the kernel's (`/proc/pressure`): the share of the last ten seconds in

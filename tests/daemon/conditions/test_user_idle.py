@@ -62,7 +62,7 @@ def test_an_input_interrupt_that_moves_is_activity(bare: Board, line: str) -> No
     assert reading.value == 0.0
     reading, _ = user_idle.read(bare.root, at(161), activity)
     assert reading.value == 60.0
-    assert reading.detail == "input interrupts"
+    assert reading.detail == "input devices"
 
 
 def test_other_interrupts_are_no_activity(bare: Board) -> None:
@@ -91,7 +91,7 @@ def test_the_counts_of_the_same_lines_are_read_from_the_cheaper_file(bare: Board
     assert reading.detail == "/dev/tty1", "the same count"
     bare.write("proc/stat", "cpu 1 2 3 4\nintr 99 0 11 89\nctxt 5")
     reading, activity = user_idle.read(bare.root, at(102), activity)
-    assert (reading.value, reading.detail) == (0.0, "input interrupts")
+    assert (reading.value, reading.detail) == (0.0, "input devices")
 
 
 @pytest.mark.parametrize("stat", ["", "intr", "cpu 1\nintr 99 0", "cpu 1\nintr 99 0 x 4\n"])
@@ -104,7 +104,7 @@ def test_a_stat_without_the_lines_is_no_answer(bare: Board, stat: str) -> None:
 def test_garbage_in_interrupts_is_survived(bare: Board) -> None:
     bare.write("proc/interrupts", "no colon i8042\n 1: many IO-APIC i8042\n:::\n")
     _, activity = user_idle.read(bare.root, at(5), None)
-    assert activity.interrupts == 0
+    assert activity.reports == 0
 
 
 def test_a_terminal_that_is_typed_on_is_seen_whatever_the_wall_clock_does(bare: Board) -> None:
@@ -152,3 +152,38 @@ def test_a_session_in_use_is_activity_whatever_the_terminals_say(bare: Board) ->
     in_use, away = Session("the x11 session of ada", idle_since=None), Session("the other", idle_since=1.0)
     reading, _ = user_idle.read(bare.root, at(1000), None, [away, in_use])
     assert (reading.value, reading.detail) == (0.0, "the x11 session of ada")
+
+
+@pytest.mark.parametrize("protocol", ["01", "02"])
+def test_a_report_of_a_usb_keyboard_or_mouse_is_activity(bare: Board, protocol: str) -> None:
+    bare.write("sys/class/tty/tty0/active", "tty1").terminal("tty1", idle_seconds=5000)
+    _, activity = user_idle.read(bare.usb("1-1.4", protocol=protocol, requests=7).root, at(100), None)
+    reading, activity = user_idle.read(bare.root, at(101), activity)
+    assert reading.detail == "/dev/tty1", "nothing moved"
+    reading, _ = user_idle.read(bare.usb("1-1.4", protocol=protocol, requests=8).root, at(102), activity)
+    assert (reading.value, reading.detail) == (0.0, "input devices")
+
+
+@pytest.mark.parametrize(("interface", "protocol"), [("08", "50"), ("03", "00"), ("", "01")])
+def test_other_usb_devices_are_no_activity(bare: Board, interface: str, protocol: str) -> None:
+    bare.usb("1-2", interface=interface, protocol=protocol, requests=7)
+    _, activity = user_idle.read(bare.root, at(100), None)
+    reading, _ = user_idle.read(
+        bare.usb("1-2", interface=interface, protocol=protocol, requests=900).root, at(101), activity
+    )
+    assert reading.value is None
+
+
+@pytest.mark.parametrize(("properties", "counts"), [("2", True), ("0 3", True), ("1", False), ("junk", False)])
+def test_a_usb_touch_panel_is_told_by_its_properties(bare: Board, properties: str, counts: bool) -> None:
+    folder = "sys/bus/usb/devices/1-3:1.0/0003:0EEF:0005.0001/input/input7"
+    bare.usb("1-3", protocol="00", requests=7).write(f"{folder}/properties", properties)
+    _, activity = user_idle.read(bare.root, at(100), None)
+    reading, _ = user_idle.read(bare.usb("1-3", protocol="00", requests=8).root, at(101), activity)
+    assert (reading.value == 0.0) is counts
+
+
+def test_a_usb_keyboard_that_is_pulled_out_is_somebody_and_no_harm(bare: Board) -> None:
+    _, activity = user_idle.read(bare.usb("1-1").root, at(100), None)
+    bare.remove("sys/bus/usb/devices/1-1/urbnum")
+    assert user_idle.read(bare.root, at(101), activity)[0].value == 0.0

@@ -40,7 +40,7 @@ def idle(patient: Patient) -> Iterator[Finding]:
         yield note(
             "no_idle_source",
             "No terminal and no input device is seen: the board counts as idle at all times.",
-            "Nothing, if the board is headless; else let the daemon read /dev/tty*, /dev/pts and /proc/interrupts.",
+            "Nothing, if the board is headless; else let it read /dev/tty*, /dev/pts, /proc/interrupts and /sys.",
         )
 
 
