@@ -189,20 +189,22 @@ def _draw(path: Path, candidates: list[Candidate], best: Candidate | None) -> No
 
     from mmd.durable import write_bytes
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    is_judged = any(each.accuracy is not None for each in candidates)
     panels = (("step_bytes", "memory of a step, MiB", 2**20), ("step_ms", "time of a step, ms", 1))
     for axes, (key, title, unit) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.set(xlabel=title, ylabel="accuracy" if is_judged else "parameters")
+        axes.margins(0.15)
         for each in candidates:
-            height = each.accuracy if each.accuracy is not None else each.parameters
-            chosen = each is best
+            # What was not judged stands at the foot of the picture: its cost is known, its accuracy is not.
+            is_at_foot = is_judged and each.accuracy is None
+            height = 0.02 if is_at_foot else each.accuracy if is_judged else each.parameters
+            place = axes.get_xaxis_transform() if is_at_foot else axes.transData
+            marker = "*" if each is best else "o" if each.fits else "x"
             at = getattr(each, key) / unit
-            marker = "*" if chosen else "o" if each.fits else "x"
-            axes.plot(at, height, marker=marker, color="black", ms=12 if chosen else 6)
-            factors = each.factors
-            label = f"{factors.width:g} / {factors.depth:g} / {factors.resolution:g}"
-            axes.annotate(label, (at, height), xytext=(5, 5), textcoords="offset points", fontsize=8)
-        axes.set_xlabel(title)
-        axes.set_ylabel("accuracy" if any(each.accuracy is not None for each in candidates) else "parameters")
+            axes.plot(at, height, marker=marker, color="black", ms=12 if each is best else 6, transform=place)
+            label = " / ".join(f"{factor:g}" for factor in asdict(each.factors).values())
+            axes.annotate(label, (at, height), xycoords=place, xytext=(6, 4), textcoords="offset points", fontsize=7)
     figure.suptitle("width / depth / resolution; star: chosen, cross: beyond the budget")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
