@@ -50,10 +50,8 @@ def ingest(
     config = session.config.samples
     account = Account()
     with SampleStore(state.samples_db, quota_mib=config.quota_mib, check=True) as store:
-        if is_new and label is not None and label not in store.form.classes:
-            store.name_class(label)
         try:
-            results = _inbox(store, session, account) if inbox else _named(store, session, paths, label)
+            results = _inbox(store, session, account) if inbox else _named(store, session, paths, label, is_new=is_new)
             for result in results:
                 account.enter(result, as_json=as_json)
         finally:
@@ -63,17 +61,20 @@ def ingest(
 
 
 def _named(
-    store: "SampleStore", session: Session, paths: tuple[Path, ...], label: str | None
+    store: "SampleStore", session: Session, paths: tuple[Path, ...], label: str | None, *, is_new: bool
 ) -> "Iterator[Taken | Refusal]":
-    from mmd.samples.find import find
+    from mmd.samples.find import Found, find
     from mmd.samples.ingest import ingest
 
+    items = [item for path in paths for item in find(path, store.form, label)]
     if label is not None:
         try:
-            store.form.require_class(label)
+            if is_new and label not in store.form.classes and any(isinstance(item, Found) for item in items):
+                store.name_class(label)
+            elif not is_new:
+                store.form.require_class(label)
         except InputRefused as refusal:
             raise InputRefused(f"Nothing was stored: {refusal}") from None
-    items = [item for path in paths for item in find(path, store.form, label)]
     return ingest(store, _with_progress(items), session.config.samples, _resample(store, session))
 
 

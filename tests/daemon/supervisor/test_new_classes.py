@@ -185,6 +185,9 @@ def test_a_folder_of_a_new_class_is_ingested_when_that_is_said(board: Board, tmp
     root = board.state.root
     assert call_mmd("ingest", "--label", "stripes", tmp_path / "new.npy", state=root).code == 3
     assert call_mmd("ingest", "--new", tmp_path / "new.npy", state=root).code == 2
+    assert call_mmd("ingest", "--label", "typo", "--new", tmp_path / "none.npy", state=root).code == 3
+    with board.store() as store:
+        assert store.form.classes == CLASSES, "nothing there, nothing named"
     ran = call_mmd("ingest", "--label", "stripes", "--new", tmp_path / "new.npy", "--json", state=root)
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["stored"] == 5
