@@ -173,4 +173,3 @@ def test_the_ranking_is_shown_as_a_table_and_as_json(tmp_path: Path) -> None:
     told = json.loads(said("fuse", *files, "--out", "set", "--json"))
     assert told == {"set": "set", "ranking": [listed]}
     assert listed["is_chosen"]
-    assert "paired" in said("fuse", *files, "--out", "set", "--force")
