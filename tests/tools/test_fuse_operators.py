@@ -233,6 +233,7 @@ CASES: dict[str, Callable[[Net, str], str]] = {
     "ReduceL2": lambda n, x: n.add("ReduceL2", x, axes=[-1]),
     "ReduceLogSum": lambda n, x: n.add("ReduceLogSum", _positive(n, x), axes=[1]),
     "ReduceLogSumExp": lambda n, x: n.add("ReduceLogSumExp", x, axes=[1]),
+    "ReduceLogSumExp/gone axes": lambda n, x: n.add("ReduceLogSumExp", x, axes=[1, 3], keepdims=0),
     "ReduceMax": lambda n, x: n.add("ReduceMax", x, axes=[1, 3], keepdims=0),
     "ReduceMin": lambda n, x: n.add("ReduceMin", x, axes=[2, 3]),
     "ReduceSumSquare": lambda n, x: n.add("ReduceSumSquare", x, axes=[2, 3], keepdims=0),

@@ -23,6 +23,7 @@ DECOMPOSITIONS: dict[str, Rule] = {
     "ReduceL1": reductions.reduce_l1,
     "ReduceL2": reductions.reduce_l2,
     "ReduceLogSum": reductions.reduce_log_sum,
+    "ReduceLogSumExp": reductions.reduce_log_sum_exp,
     "ReduceMax": reductions.reduce_max,
     "ReduceMin": reductions.reduce_min,
     "ReduceSumSquare": reductions.reduce_sum_square,

@@ -45,6 +45,16 @@ def reduce_log_sum(s: Steps) -> None:
     s.emit("Log", _reduced(s, s.x), last=True)
 
 
+def reduce_log_sum_exp(s: Steps) -> None:
+    """as it is; without kept axes a Reshape follows, because the gradient of that form does not load"""
+    if edit.whole(s.node, "keepdims", 1):
+        s.nodes.append(s.node)
+        return
+    axes = _axes(s)
+    total = s.emit("ReduceLogSumExp", s.x, axes=axes, keepdims=1)
+    s.reshape(total, *(size for axis, size in enumerate(s.sizes(s.x), start=1) if axis not in axes), last=True)
+
+
 def lp_normalization(s: Steps) -> None:
     """x / the sum of abs x, or x / sqrt of the sum of x^2, along the axis"""
     axes = [int(edit.whole(s.node, "axis", -1))]
