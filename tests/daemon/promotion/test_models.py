@@ -365,16 +365,16 @@ def test_forgetting_with_no_untouched_model_left_says_so_and_drops_nothing(state
     assert linked_generation(state.models) == 1
 
 
-def test_forgetting_abandons_the_open_round_and_removes_its_caches(state: StateDir) -> None:
+def test_forgetting_abandons_the_open_round_and_removes_its_working_folders(state: StateDir) -> None:
     folder = state.rounds / "0001"
-    (folder / "mentor").mkdir(parents=True)
+    (folder / "folds").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / "plan.json").write_bytes(msgspec.json.encode({"number": 1, "sample_ids": ["x", "y"]}))
     assert store(state).drop_generations_that_saw(["y"]) == []
     outcome = read_outcome(folder)
     assert outcome is not None
     assert outcome.outcome == "abandoned"
-    assert not (folder / "mentor").exists()
+    assert not (folder / "folds").exists()
     assert not (folder / "checkpoints").exists()
 
 
