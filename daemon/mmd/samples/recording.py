@@ -17,7 +17,7 @@ from mmd.samples.form import SampleForm, describe_start
 FLAC_MAGIC = b"fLaC"
 LOUDEST = 4.0
 """A recording may reach above 1; what reaches above this was never scaled to 1."""
-_MOST_VALUES = 32 * 2**20
+_MOST_VALUES = 12 * 2**20
 """All channels together: what is decoded fits into the memory of a board."""
 
 Resample = Callable[[NDArray[np.float32], int], NDArray[np.int16]]

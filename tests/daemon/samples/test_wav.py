@@ -5,6 +5,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.sounds import tone, wav_bytes
 
 from mmd.errors import InputRefused
@@ -89,3 +91,18 @@ def test_a_file_of_endless_empty_chunks_ends() -> None:
     data = b"RIFF\xff\xff\xff\xffWAVE" + b"abcd\x00\x00\x00\x00" * 100_000
     with pytest.raises(InputRefused, match="truncated"):
         read(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(places=st.lists(st.tuples(st.integers(8, 79), st.integers(0, 255)), max_size=6), end=st.integers(0, len(WHOLE)))
+def test_no_damage_does_anything_but_give_a_sound_or_be_refused(places: list[tuple[int, int]], end: int) -> None:
+    data = bytearray(WHOLE)
+    for place, value in places:
+        data[place] = value
+    try:
+        recording = read(bytes(data[:end]))
+    except InputRefused as refusal:
+        assert "\n" not in str(refusal)
+    else:
+        assert recording.waveform.dtype == np.float32
+        assert 0 < len(recording.waveform) <= 10 * recording.rate_hz
