@@ -59,7 +59,7 @@ class TrainingConfig(Section, frozen=True):
     """Whether a model may also remember the owner's samples as they are, and let the nearest of them vote."""
     blends: tuple[Fraction, ...] = (0.5, 1.0)
     """Shares of what a round learned that its candidates have in their weights; the rest stays as it was."""
-    min_samples: Count = 20
+    min_samples: Count = 8
     """Fewer trainable samples than this never start a round."""
     min_new_samples: Count = 10
     """A further round starts once this many samples are new since the last one."""

@@ -242,7 +242,7 @@ WORK_FACTS: Mapping[Code, Facts] = {
     Code.TRAINER_FAILED: dataclasses.replace(READY, retry_at=10.0, failure="it fell over."),
     Code.COOLDOWN: dataclasses.replace(READY, round_ended=-30.0),
     Code.SAMPLES_ARRIVING: dataclasses.replace(READY, samples_grew=-1.0),
-    Code.TOO_FEW_SAMPLES: Facts(trainable=19, new=19),
+    Code.TOO_FEW_SAMPLES: Facts(trainable=7, new=7),
     Code.NOTHING_NEW: Facts(trainable=50, new=9, has_trained=True),
     Code.NO_ARTIFACT_SET: Facts(has_artifact_set=False),
     Code.NO_DAEMON: dataclasses.replace(READY, stopped_since=0.0),

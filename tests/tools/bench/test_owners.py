@@ -17,7 +17,19 @@ from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, spl
 from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
 from mmd_tools.bench.owners_report import OwnersResults, write_results
 from mmd_tools.bench.owners_rounds import Lesson, teach
-from mmd_tools.bench.owners_run import DEFAULT, GATED, LESSONS, MEMORY, MENTOR, SEARCH, SHIPPED, OwnersBench, Record
+from mmd_tools.bench.owners_run import (
+    DEFAULT,
+    GATED,
+    LESSONS,
+    MEMORY,
+    MENTOR,
+    NEIGHBOURS,
+    QUICK_ROWS,
+    SEARCH,
+    SHIPPED,
+    OwnersBench,
+    Record,
+)
 from mmd_tools.bench.owners_summary import bootstrap, by_owner, difference, hard_to_read, summarise
 from mmd_tools.bench.plots import draw
 from mmd_tools.bench.tables import conditions, read_raw
@@ -136,7 +148,7 @@ def test_every_row_sees_the_same_samples(artifact_set: ArtifactSet) -> None:
     bench = OwnersBench(artifact_set, lessons={DEFAULT: Lesson(), "labels only": _FAST}, tuning=MemoryTuning())
     records = list(bench.records(_owner("one", 30), 1, (10, 20)))
     rows = [record.row for record in records if record.size == 20]
-    assert {SHIPPED, MENTOR, DEFAULT, GATED, MEMORY, "labels only"} <= set(rows)
+    assert {SHIPPED, MENTOR, DEFAULT, NEIGHBOURS, MEMORY, "labels only"} == set(rows)
     assert {record.total for record in records} == {10}
     trained = {record.trained_on for record in records if record.size == 20 and record.row not in (SHIPPED, MENTOR)}
     assert len(trained) == 1
@@ -146,7 +158,8 @@ def test_every_row_sees_the_same_samples(artifact_set: ArtifactSet) -> None:
 
 
 def test_the_table_has_each_row_that_the_question_asks_for() -> None:
-    assert {"labels only", "mentored", DEFAULT, "unlabelled only + replay"} <= set(LESSONS)
+    assert {"labels only", "mentored", DEFAULT, GATED, "unlabelled only + replay"} <= set(LESSONS)
+    assert set(QUICK_ROWS) <= set(LESSONS)
     assert {lesson.training.preset for lesson in SEARCH.values()} <= {None, *PRESETS}
 
 
@@ -213,11 +226,17 @@ def test_the_quick_form_needs_no_data_and_its_table_can_be_made_again(tmp_path: 
     assert results.conditions.versions["numpy"] == np.__version__
     table = (tmp_path / "owners-quick.md").read_text()
     assert "## 50 own samples" in table
-    assert "hints: mentored + replay" in table
+    assert "the product, less labels only" in table
     assert GATED in table
     (tmp_path / "owners-quick.md").unlink()
     assert CliRunner().invoke(owners_command, ["--redraw", *arguments], catch_exceptions=False).exit_code == 0
     assert (tmp_path / "owners-quick.md").read_text() == table
+
+
+def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(owners_command, ["--row", "wishes", "--out", str(tmp_path)])
+    assert isinstance(refused.exception, UsageError)
+    assert "There is no row `wishes`; there are: labels only" in str(refused.exception)
 
 
 def test_the_picture_is_drawn_from_raw_values(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmd.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mmd.artifact.load import ArtifactSet
     from mmd_tools.bench.owners_data import Group, Owner
     from mmd_tools.bench.owners_report import OwnersResults
+    from mmd_tools.bench.owners_rounds import Lesson
     from mmd_tools.bench.owners_run import Record
 
     Person = tuple[Owner, ArtifactSet]
@@ -29,6 +32,7 @@ _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 @click.option("--sets", type=FOLDER, help="The others: where a set a person lies, or is made (minutes each).")
 @click.option("--owners", "count", type=click.IntRange(min=1), default=40, show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Give it again.")
+@click.option("--row", "rows", multiple=True, metavar="ROW", help="Only this round of the table. Give it again.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_OWNERS} owners, one seed, {len(QUICK_SIZES)} sizes.")
@@ -42,6 +46,7 @@ def owners_command(
     sets: Path | None,
     count: int,
     seeds: tuple[int, ...],
+    rows: tuple[str, ...],
     out: Path,
     search: bool,
     quick: bool,
@@ -67,11 +72,23 @@ def owners_command(
     else:
         people = _writers(data, set_folder, QUICK_OWNERS if quick else count, "development" if search else "report")
     sizes = _sizes(kind, search=search, quick=quick)
-    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes):
+    lessons = _lessons(rows, search=search, quick=quick)
+    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, rows):
         # After every owner: whoever stops a long run keeps what is done, and --redraw shows it.
         write_raw(out / f"{name}.json", results, lines_of="records")
     write_results(results, out, with_plot=with_plot)
     click.echo((out / f"{name}.md").read_text(encoding="utf-8"))
+
+
+def _lessons(rows: tuple[str, ...], *, search: bool, quick: bool) -> "dict[str, Lesson]":
+    from mmd_tools.bench.owners_run import LESSONS, QUICK_ROWS, SEARCH
+
+    lessons = SEARCH if search else LESSONS
+    chosen = rows or (QUICK_ROWS if quick else tuple(lessons))
+    for row in chosen:
+        if row not in lessons:
+            raise UsageError(f"There is no row `{row}`; there are: {', '.join(lessons)}.")
+    return {row: lesson for row, lesson in lessons.items() if row in chosen}
 
 
 def _sizes(kind: str, *, search: bool, quick: bool) -> tuple[int, ...]:
@@ -106,7 +123,13 @@ def _strangers(kind: str, data: Path | None, recipe_file: Path | None, sets: Pat
 
 
 def _run(
-    name: str, kind: str, people: "list[Person]", seeds: tuple[int, ...], sizes: tuple[int, ...]
+    name: str,
+    kind: str,
+    people: "list[Person]",
+    seeds: tuple[int, ...],
+    sizes: tuple[int, ...],
+    lessons: "dict[str, Lesson]",
+    rows: tuple[str, ...] = (),
 ) -> "Iterator[OwnersResults]":
     """Yield the results so far after every owner."""
     from rich.console import Console
@@ -114,12 +137,13 @@ def _run(
 
     from mmd_tools.bench.owners_memory import MemoryTuning
     from mmd_tools.bench.owners_report import OwnersResults
-    from mmd_tools.bench.owners_run import LESSONS, SEARCH, OwnersBench
+    from mmd_tools.bench.owners_run import OwnersBench
     from mmd_tools.bench.tables import conditions
 
     is_search = "search" in name
     console = Console(stderr=True)
     given = "".join(f" --seed {seed}" for seed in seeds) + (" --search" if is_search else "")
+    given += "".join(f' --row "{row}"' for row in rows)
     chosen = f"--owners {len(people)}" if kind == "digits" else f"--kind {kind} --sets SETS"
     names, hashes = (dict.fromkeys(values) for values in zip(*map(_named, people), strict=True))
     where = conditions(f"mmd-tools bench owners --data DATA {chosen}{given}", ", ".join(names), " ".join(hashes))
@@ -129,7 +153,6 @@ def _run(
     records: list[Record] = []
     for seed, owner, artifact_set in track(jobs, description="", console=console, disable=not console.is_terminal):
         if artifact_set.sha256 not in benches:
-            lessons = SEARCH if is_search else LESSONS
             benches[artifact_set.sha256] = OwnersBench(artifact_set, lessons=lessons, tuning=MemoryTuning())
         records.extend(benches[artifact_set.sha256].records(owner, seed, sizes))
         group = "development" if is_search else "report"

@@ -50,7 +50,7 @@ LESSONS: dict[str, Lesson] = {
 }
 """The rounds of the table; the other rows need none."""
 
-QUICK_LESSONS = ("labels only", DEFAULT, GATED)
+QUICK_ROWS = ("labels only", DEFAULT, GATED)
 
 
 def _constant(alpha: float, beta: float, gamma: float) -> Schedule:
