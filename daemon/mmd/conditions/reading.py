@@ -23,6 +23,11 @@ class Instant:
     asleep: float = 0.0
     """How many of them it was asleep."""
 
+    @property
+    def awake(self) -> float:
+        """Seconds that the machine was awake since it started."""
+        return self.monotonic - self.asleep
+
     def wall_of(self, monotonic: float) -> float:
         """Return the wall time of an earlier moment as today's wall clock has it."""
         return self.wall - (self.monotonic - monotonic)

@@ -21,9 +21,9 @@ from mmd.samples.records import SampleCounts
 from mmd.supervisor.announcer import Announcer, summary
 from mmd.supervisor.control import ControlServer
 from mmd.supervisor.control_groups import take_over
+from mmd.supervisor.followers import InboxFollower, TrainerFollower
 from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
-from mmd.supervisor.inbox_watch import Inbox
 from mmd.supervisor.ledger import Cost, Ledger
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.notify import Notifier
@@ -35,7 +35,6 @@ from mmd.supervisor.rounds import trainer_command
 from mmd.supervisor.signals import Signals
 from mmd.supervisor.stock import Stock
 from mmd.supervisor.trace import TraceWriter
-from mmd.supervisor.trainer_process import TrainerProcess
 
 RUNNING_POLL_SECONDS = 0.25
 """While a trainer runs the board is looked at this often at least, whatever `daemon.poll_seconds` says."""
@@ -68,7 +67,6 @@ class Daemon:
         self.state_dir = state_dir
         self._load = load
         self.config = load()
-        self._config_file = config_file
         self._notifier = notifier or Notifier()
         self._clock = clock
         self._command = command
@@ -80,13 +78,12 @@ class Daemon:
         self._forced_after: float | None = None
         self._tracker = Tracker()
         self._seen: Seen | None = None
-        self._ledger = Ledger(state_dir)
+        self._ledger = Ledger(state_dir, clock())
         self.usage = NO_USAGE
         self.reasons: list[Reason] = []
         self._trace = None if record is None else TraceWriter(record, clock())
-        self._inbox: Inbox | None = None
-        self._has_complained_of_inbox = False
-        self._listened: TrainerProcess | None = None
+        self._trainer = TrainerFollower(self._selector, self._read_trainer)
+        self._inbox = InboxFollower(self._selector, state_dir, config_file)
         self._looked_at = self._next_look = 0.0
 
     def run(self) -> None:
@@ -161,8 +158,8 @@ class Daemon:
             self.runner.look(self.reasons, config, now)
             if self.runner.state is state_before:
                 break
-        self._follow_trainer()
-        self._follow_inbox()
+        self._trainer.follow(self.runner.trainer)
+        self._inbox.follow(is_wanted=config.daemon.watch_inbox and self.state_dir.is_initialised)
         runner = self.runner
         self._announcer.note(runner.state, self.mode, self.reasons, conditions, runner.progress, now)
         self._ledger.save_if_due(now)
@@ -184,7 +181,7 @@ class Daemon:
         """Return this process and its children that live; those that ended are counted with this one."""
         trainer = self.runner.trainer
         children = [trainer.pid] if trainer is not None else []
-        if self._inbox is not None and self._inbox.pid is not None:
+        if self._inbox.pid is not None:
             children.append(self._inbox.pid)
         return [os.getpid(), *children]
 
@@ -228,51 +225,9 @@ class Daemon:
     def _look_soon(self) -> None:
         self._next_look = 0.0
 
-    # The trainer and the inbox.
-
-    def _follow_trainer(self) -> None:
-        """Listen to the trainer of the moment."""
-        trainer = self.runner.trainer
-        if trainer is self._listened:
-            return
-        self._forget_trainer()
-        if trainer is not None:
-            self._selector.register(trainer.fileno(), selectors.EVENT_READ, self._read_trainer)
-            self._listened_fileno = trainer.fileno()
-        self._listened = trainer
-
-    def _forget_trainer(self) -> None:
-        if self._listened is not None and self._listened_fileno in self._selector.get_map():
-            self._selector.unregister(self._listened_fileno)
-
     def _read_trainer(self) -> None:
         if self.runner.read_output(self._clock()):
             self._look_soon()
-        if self._listened is not None and self._listened.has_ended_output:
-            self._forget_trainer()
-
-    def _follow_inbox(self) -> None:
-        """Watch the inbox as long as the configuration says so and there is a store to fill."""
-        is_wanted = self.config.daemon.watch_inbox and self.state_dir.is_initialised
-        if is_wanted and self._inbox is None:
-            try:
-                self._inbox = Inbox(self.state_dir, self._config_file)
-            except OSError as error:
-                if not self._has_complained_of_inbox:
-                    log.warning("cannot watch %s: %s", self.state_dir.inbox, error.strerror)
-                self._has_complained_of_inbox = True
-                return
-            self._selector.register(self._inbox, selectors.EVENT_READ, self._inbox.take_notice)
-        elif not is_wanted and self._inbox is not None:
-            self._close_inbox()
-        if self._inbox is not None:
-            self._inbox.look()
-
-    def _close_inbox(self) -> None:
-        if self._inbox is not None:
-            self._selector.unregister(self._inbox)
-            self._inbox.close()
-            self._inbox = None
 
     # What the answers on the control socket need.
 
@@ -315,8 +270,8 @@ class Daemon:
 
     def _leave(self) -> None:
         """Let the trainer write its checkpoint, then put everything down."""
-        self._close_inbox()
-        self._forget_trainer()
+        self._inbox.close()
+        self._trainer.close()
         self._events.close()
         self.runner.stop(self._clock)
         self._ledger.save(self._clock())

@@ -7,7 +7,6 @@ account at most `SAVE_SECONDS`.
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -59,16 +58,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger:
     """Keeps the account of one state folder."""
 
-    def __init__(self, state_dir: StateDir, *, awake: Callable[[], float] = time.monotonic) -> None:
-        """`awake` is a clock that stands still while the machine sleeps."""
+    def __init__(self, state_dir: StateDir, now: Instant) -> None:
         self._state_dir = state_dir
-        self._awake = awake
         self._account = _read(state_dir.ledger_file, Account) or Account()
         self._bucket: TokenBucket | None = None
         self._round: int | None = None
         self._cost = Cost()
         self._run_began: float | None = None
-        self._turned = self._saved = awake()
+        self._turned = self._saved = now.awake
         self._metered = 0.0
         self._meter: EnergyReading | None = None
         self._is_unsaved = False
@@ -76,7 +73,7 @@ class Ledger:
 
     def turn(self, now: Instant, *, round_number: int | None, limits: DutyCycle, root: Path) -> Usage:
         """Enter what happened since the last turn; `round_number` is the round that ran since, if one did."""
-        at = self._awake()
+        at = now.awake
         passed, self._turned = max(0.0, at - self._turned), at
         is_running = round_number is not None
         watt_hours = self._watt_hours(at, root, is_running=is_running)
@@ -131,12 +128,12 @@ class Ledger:
 
     def save_if_due(self, now: Instant) -> None:
         """Put the account on disk now and then; disks are slow, so not before what is more urgent."""
-        if self._is_unsaved and self._awake() - self._saved >= SAVE_SECONDS:
+        if self._is_unsaved and now.awake - self._saved >= SAVE_SECONDS:
             self.save(now)
 
     def save(self, now: Instant) -> None:
         """Put the account on disk. One that cannot be written is named once and costs nothing else."""
-        self._saved, self._is_unsaved = self._awake(), False
+        self._saved, self._is_unsaved = now.awake, False
         seconds = None if self._bucket is None else self._bucket.seconds
         self._account = msgspec.structs.replace(self._account, duty_seconds=seconds, saved=now.wall)
         try:

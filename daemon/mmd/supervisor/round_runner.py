@@ -145,7 +145,7 @@ class RoundRunner:
             if not reasons:
                 self._start(config, now)
         elif trainer.was_asked_to_leave:
-            if self._leave_by is not None and now.monotonic >= self._leave_by:
+            if self._leave_by is not None and now.awake >= self._leave_by:
                 log.warning("the trainer did not leave within %g s and is killed", LEAVE_SECONDS)
                 trainer.kill()
                 self._leave_by = None
@@ -156,7 +156,7 @@ class RoundRunner:
                 self._move(Event.EVALUATION_BEGAN)
         elif self._must_leave(reasons, config, now):
             trainer.ask_to_leave()
-            self._leave_by = now.monotonic + LEAVE_SECONDS
+            self._leave_by = now.awake + LEAVE_SECONDS
 
     def _must_leave(self, reasons: Sequence[Reason], config: Config, now: Instant) -> bool:
         """A stopped trainer keeps its memory: it leaves when the memory is wanted, or after the grace."""

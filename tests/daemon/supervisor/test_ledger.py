@@ -24,16 +24,19 @@ class Desk:
         for number in (1, 2):
             (self.state.rounds / f"{number:04d}").mkdir(parents=True, exist_ok=True)
         self.root = folder / "board"
-        self.wall, self.awake = wall, 1000.0
+        self.wall, self.awake, self.asleep = wall, 1000.0, 0.0
         self.restart()
 
+    @property
+    def now(self) -> Instant:
+        return Instant(self.wall, self.awake + self.asleep, self.asleep)
+
     def restart(self) -> None:
-        self.ledger = Ledger(self.state, awake=lambda: self.awake)
+        self.ledger = Ledger(self.state, self.now)
         self.usage = self.turn()
 
     def turn(self, number: int | None = None, limits: DutyCycle = HALF) -> Usage:
-        now = Instant(self.wall, self.awake)
-        self.usage = self.ledger.turn(now, round_number=number, limits=limits, root=self.root)
+        self.usage = self.ledger.turn(self.now, round_number=number, limits=limits, root=self.root)
         return self.usage
 
     def pass_time(self, seconds: float, number: int | None = None) -> Usage:
@@ -42,11 +45,11 @@ class Desk:
             self.wall += 1
             self.awake += 1
             self.turn(number)
-            self.ledger.save_if_due(Instant(self.wall, self.awake))
+            self.ledger.save_if_due(self.now)
         return self.usage
 
     def stop(self) -> None:
-        self.ledger.save(Instant(self.wall, self.awake))
+        self.ledger.save(self.now)
 
     def power(self, watts: float) -> None:
         folder = self.root / "sys/class/hwmon/hwmon0"
@@ -111,6 +114,7 @@ def test_a_clock_that_jumps_away_and_back_makes_no_budget_anew(desk: Desk) -> No
 def test_a_machine_that_slept_while_it_trained_did_not_train_in_its_sleep(desk: Desk) -> None:
     desk.pass_time(10, 1)
     desk.wall += 8 * 3600
+    desk.asleep += 8 * 3600
     assert desk.pass_time(10, 1).minutes_trained_today == pytest.approx(20 / 60)
 
 

@@ -44,7 +44,7 @@ STILL_SECONDS = 0.2
 """For how long a stopped trainer is watched."""
 REST_NANOSECONDS = 1_000_000
 """So little processor time is no use of the processor: it is what being stopped costs."""
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
 BUSY = "while True: pass"
 
 
