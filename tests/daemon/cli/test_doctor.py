@@ -243,3 +243,12 @@ def test_no_runtime_at_all_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with rig(tmp_path) as board:
         assert "no_runtime" in findings(board)
+
+
+def test_events_that_this_machine_does_not_tell_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/no/such/bus")
+    with rig(tmp_path, is_initialised=False) as board:
+        board.config.write_text('[daemon]\nsys_root = "/"\n')
+        ran = call_mmd("doctor", "--json", state=board.state.root, config=board.config)
+        said = [finding for finding in json.loads(ran.out)["findings"] if "system bus" in finding["message"]]
+        assert [(finding["code"], finding["severity"]) for finding in said] == [("no_event_source", "note")]
