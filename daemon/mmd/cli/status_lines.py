@@ -102,14 +102,15 @@ def model_words(status: Json) -> str:
 def condition_lines(status: Json, *, width: int | None, bar: int = 0) -> Iterator[str]:
     """Yield a row for each condition, with a bar of `bar` characters where its unit has one."""
     shown = 10_000 if width is None else width
-    has_levels = shown >= 60 + bar
-    heading = f"  {'condition':<18} {'now':<10}" + f" {'':<{bar}}" * bool(bar)
+    names = max(map(len, ("condition", *status["conditions"])))
+    has_levels = shown >= names + bar + 42
+    heading = f"  {'condition':<{names}} {'now':<10}" + f" {'':<{bar}}" * bool(bar)
     if has_levels:
         heading += f" {'starts at':<11} {'stops at':<10} from"
     yield style(heading[:shown].rstrip(), dim=True)
     for name, condition in status["conditions"].items():
         mark, colour = _MARKS[_side(condition)]
-        plain = f" {name:<18} {value_words(condition):<10}"
+        plain = f" {name:<{names}} {value_words(condition):<10}"
         if bar:
             plain += f" {_bar(condition, bar):<{bar}}"
         if has_levels:

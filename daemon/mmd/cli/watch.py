@@ -119,11 +119,18 @@ def live_lines(status: Json, losses: list[float], *, width: int, height: int) ->
         lines.append(_progress_bar(status["round"], width))
     lines += [*reason_lines(status, width=width), ""]
     is_wide = width >= _WIDE
-    rows = list(condition_lines(status, width=width, bar=_BAR_CELLS if is_wide else 0))
+    rows = list(condition_lines(_at_a_glance(status), width=width, bar=_BAR_CELLS if is_wide else 0))
     curve = curve_lines(losses, width=width)
     tail = [*wrapped(f"model {model_words(status)}", width, indent=2), *_samples(status, width)]
     lines += rows if len(lines) + len(rows) + len(curve) <= height else rows[: max(1, height - len(lines) - len(curve))]
     return [*lines, *curve, "", *tail][:height]
+
+
+def _at_a_glance(status: Json) -> Json:
+    """Leave out conditions without a limit, and put first what keeps training back: a small terminal cuts the rest."""
+    limits = {name: each for name, each in status["conditions"].items() if each["start"] != "no limit"}
+    ordered = sorted(limits.items(), key=lambda item: item[1]["meets_start"])
+    return status | {"conditions": dict(ordered)}
 
 
 def _progress_bar(progress: Json, width: int) -> str:
