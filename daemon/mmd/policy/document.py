@@ -60,6 +60,10 @@ repeats an hour, it opens twice. A run that reached `run_length.stop_minutes` is
 an interruption of another kind begins a new run. The duty cycle is a bucket of `burst_minutes` that fills at
 `share_percent` of the time and empties while training runs. Budgets begin anew at midnight of the local clock.
 
+The power meter is the best that the board has: current sensors on its supply rails (hwmon), the energy counters of x86
+processors (powercap, which the kernel shows to root only), or a battery that discharges. A day's energy is what it
+counts while training runs, of the whole board.
+
 Programs that want the board for themselves are named as `ps -o comm` shows them. The service does not see the programs
 of others unless a drop-in says `ProtectProc=default`.
 

@@ -21,6 +21,7 @@ _LOGIND, _LOGIND_PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
 _UPOWER, _UPOWER_PATH = "org.freedesktop.UPower", "/org/freedesktop/UPower"
 _WATCHED_PATHS = (_LOGIND_PATH, _UPOWER_PATH)
 _GRAPHICAL = ("x11", "wayland", "mir")
+_MOST_QUESTIONS = 3
 _RECEIVED_BYTES = 65536
 
 
@@ -42,6 +43,8 @@ class SystemBus:
         self.sessions: tuple[Session, ...] = ()
         self._parser = Parser()
         self._serials = count(1)
+        self._is_stale = False
+        """Whether a signal came since the sessions were asked for."""
         try:
             address = get_bus("SYSTEM")
             self._socket: socket.socket = prep_socket(address, timeout=CALL_SECONDS)
@@ -63,10 +66,13 @@ class SystemBus:
 
     def take(self) -> bool:
         self._receive()
-        is_due = self._has_come()
-        if is_due:
-            self._ask_for_sessions()
-            self._has_come()  # what arrived between question and answer is in the answer
+        while (message := self._next_message()) is not None:
+            self._note(message)
+        is_due = self._is_stale
+        for _ in range(_MOST_QUESTIONS):
+            # A session may change between question and answer: then it is asked again.
+            if self._is_stale:
+                self._ask_for_sessions()
         return is_due
 
     def close(self) -> None:
@@ -74,6 +80,7 @@ class SystemBus:
 
     def _ask_for_sessions(self) -> None:
         """Ask logind anew, which is cheap and rare. Without logind there are no sessions."""
+        self._is_stale = False
         listed = self._ask(_LOGIND_PATH, f"{_LOGIND}.Manager", "ListSessions")
         asked = [self._session(str(path)) for *_, path in listed[0]] if listed else []
         self.sessions = tuple(session for session in asked if session is not None)
@@ -117,16 +124,14 @@ class SystemBus:
             elif answer.header.fields.get(HeaderFields.reply_serial) == serial:
                 body: tuple[Any, ...] = unwrap_msg(answer)
                 return body
+            else:
+                self._note(answer)
         raise TimeoutError("no answer in time")
 
-    def _has_come(self) -> bool:
-        """Take every message that has arrived; return whether one of them is a signal of the two."""
-        is_signal = False
-        while (message := self._next_message()) is not None:
-            fields = message.header.fields
-            # The bus itself sends signals too: of names, not of paths.
-            is_signal = is_signal or any(str(path).startswith(_WATCHED_PATHS) for path in fields.values())
-        return is_signal
+    def _note(self, message: Any) -> None:
+        """Notice a signal of the two. The bus itself sends signals too: of names, not of these paths."""
+        if any(str(field).startswith(_WATCHED_PATHS) for field in message.header.fields.values()):
+            self._is_stale = True
 
     def _next_message(self) -> Any:
         try:
