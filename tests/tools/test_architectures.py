@@ -26,8 +26,12 @@ def digits(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(enlarged, 3, axis=1), labels
 
 
+LIKE_ANOTHER = ("VGG-19", "Inception v2")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_ANOTHER else name for name in ARCHITECTURES]
+
+
 @NEEDS_TRAINING_BUILD
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_architecture_teaches_a_small_mentee_real_digits(name: str, tmp_path: Path) -> None:
     make, probed = ARCHITECTURES[name]
     mentor = save(make(), tmp_path, "mentor.onnx")
