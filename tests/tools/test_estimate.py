@@ -13,7 +13,6 @@ from mmd_tools.bench.contenders import fuse_case
 from mmd_tools.fuse.arena import Arena
 from mmd_tools.fuse.gradients import training_build_is_installed
 
-DIGITS = Path(__file__).parents[2] / "artifacts" / "digits" / "set"
 SIZES = [(case.name, batch) for case in CASES.values() for batch in case.batches]
 WAYS = {
     "plain": ["--plain"],

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime as ort
@@ -23,12 +24,15 @@ from mmd.training.feeds import TOTAL
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.arena import Arena, Chunk
 
-CODE_BYTES = 5 << 19
-"""The runtime's own code and scratch, which the first step brings into memory: 2.5 MiB seen."""
+CODE_BYTES = 2 << 20
+"""The runtime's own code and scratch, which the first step brings into memory: 1.5 to 3 MiB seen."""
+_ITEM_BYTES = {"tensor(bool)": 1, "tensor(double)": 8, "tensor(float)": 4, "tensor(int64)": 8}
 GRADIENT = ".grad"
 """How the outputs end that a step of the portable engine does not ask for."""
-_MOST_KEPT = 1024
-"""Elements of a constant that the optimizer may need to see; larger ones are a network's weights."""
+_MOST_KEPT = 32 << 20
+"""Bytes of weights that the runtime's optimizer may see; when there are more they become inputs, which is quicker."""
+_SMALL = 1024
+"""Elements of a constant that says how to compute, at most."""
 _VIEWS = {"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 """Operators whose output is their input."""
 _IN_PLACE = {"Abs", "Add", "Cast", "Clip", "Div", "Erf", "Exp", "HardSigmoid", "LeakyRelu", "Log", "LogSoftmax", "Max"}
@@ -37,16 +41,13 @@ _IN_PLACE |= {"Min", "Mul", "Neg", "Pow", "Relu", "ReluGrad", "Sigmoid", "Softma
 
 
 def step_bytes(model: ModelProto, batch: int, *, parameter_bytes: int, moments: int, engine: str) -> int:
-    """Return the estimated peak of one step of `model` at `batch` samples.
-
-    The layout in blocks takes as much as the plain graph, within a fifth (docs/performance.md).
-    """
+    """Return the estimated peak of one step of `model` at `batch` samples."""
     fetched = {value.name for value in model.graph.output}
     if engine == "portable":
         fetched = {name for name in fetched if not name.endswith(GRADIENT)}
     # A second set of parameters and moments; gradients, and what goes to the optimizer and comes back.
     held = {"portable": 1 + moments, "ort_training": 3}[engine] * parameter_bytes
-    return CODE_BYTES + held + _Replay(_optimized(_with_batch(model, batch)), fetched).run()
+    return CODE_BYTES + held + _arena_bytes(model, batch, fetched)
 
 
 def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: int) -> int:
@@ -59,14 +60,20 @@ def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: 
     }
     copies = ("made", "copied", "summed", "state", *["moment"] * moments)
     held = len(copies) * parameter_bytes
-    return CODE_BYTES + held + _Replay(_optimized(_with_batch(model, part)), fetched).run()
+    return CODE_BYTES + held + _arena_bytes(model, part, fetched)
+
+
+def _arena_bytes(model: ModelProto, batch: int, outputs: set[str]) -> int:
+    filled = _with_batch(model, batch)
+    ready = _optimized(filled)
+    return _Replay(ready, _tensor_bytes(ready, declared=filled), outputs).run()
 
 
 class _Replay:
     """A run of the graph that only allocates and releases."""
 
-    def __init__(self, model: ModelProto, outputs: set[str]) -> None:
-        self._sizes = _tensor_bytes(model)
+    def __init__(self, model: ModelProto, sizes: dict[str, int], outputs: set[str]) -> None:
+        self._sizes = sizes
         self._nodes = _needed(model, outputs)
         self._outputs = outputs
         self._reads = Counter(name for node in self._nodes for name in set(node.input) if name)
@@ -126,31 +133,31 @@ def _needed(model: ModelProto, outputs: set[str]) -> list[NodeProto]:
 
 def _optimized(model: ModelProto) -> ModelProto:
     """Return the graph that the runtime makes of `model`, its nodes in the order in which it runs them."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        _open(model, optimized_model_filepath=str(path))
         return onnx.load(path)
 
 
+def _open(model: ModelProto, **changes: Any) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    for name, value in changes.items():
+        setattr(options, name, value)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 def _with_batch(model: ModelProto, batch: int) -> ModelProto:
-    """Return a copy with the batch filled in, and a network's weights as inputs: their values do not matter."""
+    """Return a copy with the batch filled in, and the weights of a large network as inputs."""
     graph = model.graph
-    weights = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and prod(t.dims) > _MOST_KEPT]
+    large = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and prod(t.dims) > _SMALL]
+    weights = large if sum(tensor.ByteSize() for tensor in large) > _MOST_KEPT else []
     names = {tensor.name for tensor in weights}
     inputs = [*graph.input, *(helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in weights)]
     kept = [tensor for tensor in graph.initializer if tensor.name not in names]
-    written = helper.make_graph(
-        graph.node,
-        graph.name,
-        inputs,
-        graph.output,
-        kept,
-        value_info=[v for v in graph.value_info if v.name not in names],
-    )
+    known = [value for value in graph.value_info if value.name not in names]
+    written = helper.make_graph(graph.node, graph.name, inputs, graph.output, kept, value_info=known)
     for value in [*written.input, *written.value_info, *written.output]:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param == edit.BATCH:
@@ -159,21 +166,33 @@ def _with_batch(model: ModelProto, batch: int) -> ModelProto:
     return onnx.shape_inference.infer_shapes(filled, data_prop=True)
 
 
-def _tensor_bytes(model: ModelProto) -> dict[str, int]:
-    """Return the size of every tensor with a known shape; what has none shares its largest input with its siblings."""
-    graph = model.graph
-    sizes = {}
-    for value in [*graph.input, *graph.value_info, *graph.output]:
+def _tensor_bytes(model: ModelProto, *, declared: ModelProto) -> dict[str, int]:
+    """Return the size of every tensor as the runtime infers it, or as `declared` has it.
+
+    What neither knows shares its largest input with its siblings.
+    """
+    asked = ModelProto()
+    asked.CopyFrom(model)
+    known = {value.name: value for value in asked.graph.value_info}
+    fetched = {value.name for value in asked.graph.output}
+    made = [name for node in asked.graph.node for name in node.output if name and name not in fetched]
+    asked.graph.output.extend(known.get(name) or onnx.ValueInfoProto(name=name) for name in made)
+    session = _open(asked, graph_optimization_level=ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    sizes = {
+        value.name: prod(value.shape) * _ITEM_BYTES.get(value.type, 4)
+        for value in [*session.get_inputs(), *session.get_outputs()]
+        if all(isinstance(size, int) for size in value.shape)
+    }
+    for value in declared.graph.value_info:
         dims = edit.dimensions(value)
-        if dims is not None and all(isinstance(dim, int) for dim in dims):
-            sizes[value.name] = _bytes(value.type.tensor_type.elem_type, [dim for dim in dims if isinstance(dim, int)])
-    for node in graph.node:
+        if dims is not None and all(isinstance(size, int) for size in dims):
+            sizes.setdefault(value.name, _bytes(value.type.tensor_type.elem_type, dims))
+    for node in model.graph.node:
         for name in node.output:
             if name not in sizes:
-                largest = max((sizes.get(source, 0) for source in node.input), default=0)
-                sizes[name] = largest // len(node.output)
+                sizes[name] = max((sizes.get(source, 0) for source in node.input), default=0) // len(node.output)
     return sizes
 
 
-def _bytes(element_type: int, dims: Iterable[int]) -> int:
-    return prod(dims) * int(helper.tensor_dtype_to_np_dtype(element_type).itemsize)
+def _bytes(element_type: int, dims: Iterable[Any]) -> int:
+    return int(prod(dims)) * int(helper.tensor_dtype_to_np_dtype(element_type).itemsize)
