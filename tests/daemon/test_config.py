@@ -48,9 +48,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "")) == Config()
 
 
-@pytest.mark.parametrize(
-    ("path", "default"), KEYS, ids=lambda value: ".".join(value) if isinstance(value, tuple) else ""
-)
+@pytest.mark.parametrize(("path", "default"), KEYS, ids=[".".join(path) for path, _ in KEYS])
 def test_every_key_can_be_written_down(path: tuple[str, ...], default: Any, tmp_path: Path) -> None:
     if default is None:
         default = "obedient" if path[-1] == "preset" else 1
