@@ -60,10 +60,15 @@ def python_has_torch(python: str) -> bool:
 
 @contextmanager
 def contenders(
-    case: Case, batch: int, threads: int, *, clock: str, python: dict[str, str], folder: Path
+    case: Case, batch: int, threads: int, *, clock: str, python: dict[str, str], folder: Path, is_plain: bool
 ) -> Iterator[list[Contender]]:
     """Start every contender of `case`; those whose interpreter `python` lacks are left out. They end with the block."""
-    job = _prepare(case, batch, folder) | {"threads": threads, "clock": clock, "learning_rate": LEARNING_RATE}
+    job = _prepare(case, batch, folder) | {
+        "threads": threads,
+        "clock": clock,
+        "learning_rate": LEARNING_RATE,
+        "is_plain": is_plain,
+    }
     with ExitStack() as stack:
         yield [
             Contender(name, stack.enter_context(_child(name, job | extra, python[kind], folder)))

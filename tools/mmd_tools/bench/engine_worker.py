@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmd.artifact.load import open_set
+from mmd.training import blocks
 from mmd.training.engine import Batch, LossWeights
 from mmd.training.engines import open_engine
 
@@ -16,6 +17,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     with np.load(job["data"]) as archive:
         batch = Batch(archive["inputs"], archive["labels"], {})
+    if job["is_plain"]:
+        blocks.block_size = lambda: None  # type: ignore[assignment]
     opened = open_set(Path(job["set"]))
     engine = open_engine(opened, name=job["contender"], threads=job["threads"])
     weights = LossWeights(1.0, (), 0.0, opened.manifest.loss.temperature)

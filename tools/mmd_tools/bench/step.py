@@ -23,6 +23,7 @@ _WARM_UP = 2
 @click.option("--rounds", type=click.IntRange(min=1), help="How often the contenders alternate.  [default: 8]")
 @click.option("--torch-python", default=sys.executable, help="The interpreter that has PyTorch.  [default: this one]")
 @click.option("--portable-python", default=sys.executable, help="The one for the portable engine.  [default: this one]")
+@click.option("--plain", "is_plain", is_flag=True, help="Run the graph as it is, as ARM boards do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def step_command(
     names: tuple[str, ...],
@@ -31,6 +32,7 @@ def step_command(
     rounds: int | None,
     torch_python: str,
     portable_python: str,
+    is_plain: bool,
     as_json: bool,
 ) -> None:
     """Time one optimizer step of the same network, weights and batch on three engines, turn by turn in one run.
@@ -49,7 +51,9 @@ def step_command(
     for case in (CASES[name] for name in names or CASES):
         for batch in case.batches:
             times = rounds or (2 if quick else 8)
-            result = measure(case, batch, threads, rounds=times, steps=3 if quick else 5, python=python)
+            result = measure(
+                case, batch, threads, rounds=times, steps=3 if quick else 5, python=python, is_plain=is_plain
+            )
             results.append(result)
             if not as_json:
                 click.echo(_line(result))
@@ -57,14 +61,16 @@ def step_command(
         click.echo(json.dumps(results, indent=1))
 
 
-def measure(case: Any, batch: int, threads: int, *, rounds: int, steps: int, python: dict[str, str]) -> dict[str, Any]:
+def measure(
+    case: Any, batch: int, threads: int, *, rounds: int, steps: int, python: dict[str, str], is_plain: bool = False
+) -> dict[str, Any]:
     """Alternate the contenders for `rounds` rounds and return the row of one case and batch."""
     from mmd_tools.bench.contenders import contenders
 
     clock = "cpu" if threads == 1 else "wall"
     with (
         tempfile.TemporaryDirectory() as folder,
-        contenders(case, batch, threads, clock=clock, python=python, folder=Path(folder)) as entered,
+        contenders(case, batch, threads, clock=clock, python=python, folder=Path(folder), is_plain=is_plain) as entered,
     ):
         for turn in range(rounds):
             for contender in entered:
