@@ -152,6 +152,22 @@ def test_label_smoothing_spreads_a_share_over_every_class(tmp_path: Path) -> Non
     assert [(check.name, check.detail) for check in verify(tmp_path / "set") if not check.passed] == []
 
 
+def test_label_smoothing_gives_no_share_to_a_spare_output(tmp_path: Path) -> None:
+    small = plain(4, classes=6)
+    big = save(plain(4, seed=9), tmp_path, "M.onnx")
+    asked = recipe(tmp_path, spare_classes=2, loss=LossRecipe(label_smoothing=0.2))
+    fuse(big, save(small, tmp_path, "S.onnx"), asked, tmp_path / "set")
+    labels = [0, 3, -1, 5]
+    x = np.random.default_rng(3).standard_normal((len(labels), *networks.SHAPE)).astype(np.float32)
+    weights = LossWeights(alpha=1.0, betas=(), gamma=0.0, temperature=1.0)
+    engine = open_engine(open_set(tmp_path / "set"), variant="fused")
+    losses, _ = engine.gradients(Batch(x, np.array(labels, np.int64)), weights)
+    log_p = log_softmax(features(small, "gemm4", x))
+    expected = np.mean([-0.8 * log_p[row, labels[row]] - 0.2 * log_p[row, :4].mean() for row in (0, 1, 3)])
+    assert losses.label == pytest.approx(expected, rel=1e-5)
+    assert [(check.name, check.detail) for check in verify(tmp_path / "set") if not check.passed] == []
+
+
 def test_a_saturated_mentor_and_mentee_give_finite_decoupled_losses(tmp_path: Path) -> None:
     losses, gradients = extreme(tmp_path)
     assert np.isfinite([losses.soft, losses.total]).all()

@@ -1,6 +1,8 @@
 """Does a recipe become trained weights, through the product's own engine, and only whole files?"""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -225,3 +227,13 @@ def test_the_probes_of_the_recipe_need_a_mentor_only_where_one_takes_part(workpl
     assert isinstance(recipe, Recipe)
     assert isinstance(recipe.nets["mentee"], NetRecipe)
     train_network(_request(workplace, epochs=1))
+
+
+@NEEDS_TRAINING_BUILD
+@pytest.mark.parametrize("changes", [{"pairs": "auto", "probe": ()}, {"spare_classes": 2}])
+def test_a_mentor_is_trained_by_a_recipe_whose_pairs_or_spare_outputs_are_of_the_mentee(
+    workplace: Path, changes: dict[str, Any]
+) -> None:
+    request = _request(workplace, epochs=1)
+    asked = replace(request, recipe=msgspec.structs.replace(request.recipe, **changes))
+    assert train_network(asked).model == train_network(request).model

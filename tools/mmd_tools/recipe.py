@@ -131,7 +131,7 @@ class LossRecipe(_Section, frozen=True):
     soft: Literal["kl", "mse", "dkd"] = "kl"
     """How the Mentee's logits are compared with the Mentor's."""
     label_smoothing: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
-    """The share of a label that is spread over all classes."""
+    """The share of a label that is spread over all `classes`; spare ones get none."""
     tckd_weight: NonNegative = 1.0
     """`dkd` only: of the target class."""
     nckd_weight: NonNegative = 8.0

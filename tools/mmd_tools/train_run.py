@@ -21,6 +21,7 @@ from mmd.training.engines import open_engine
 from mmd.training.schedule import betas_at
 from mmd_tools.audio.augment import augment_recordings, mask_features
 from mmd_tools.fuse import fuse
+from mmd_tools.fuse.network import read_network
 from mmd_tools.nets import AudioAugmentRecipe, PretrainRecipe, with_weights
 from mmd_tools.recipe import Recipe, nearest
 from mmd_tools.train_data import Part
@@ -84,12 +85,21 @@ def train_network(
             f"{request.training.batch_size}; make the batch smaller."
         )
     schedule = _schedule(request)
-    recipe = request.recipe if request.mentor else msgspec.structs.replace(request.recipe, probe=())
     with tempfile.TemporaryDirectory(prefix="mmd-train-") as folder:
-        fuse(request.mentor, request.net, recipe, Path(folder) / "set")
+        fuse(request.mentor, request.net, _recipe_of(request), Path(folder) / "set")
         artifact_set = open_set(Path(folder) / "set")
         engine = open_engine(artifact_set, name=request.engine, variant="fused", threads=request.threads)
         return _run_epochs(request, artifact_set, engine, schedule, on_step, on_epoch)
+
+
+def _recipe_of(request: TrainRequest) -> Recipe:
+    """Return the recipe as it is for this network: no pairs without a Mentor, no spare outputs where it has none."""
+    recipe = request.recipe
+    if request.mentor is None:
+        recipe = msgspec.structs.replace(recipe, probe=(), pairs="named", auto=None)
+    if recipe.spare_classes and read_network(request.net, "mentee").classes == len(recipe.classes):
+        recipe = msgspec.structs.replace(recipe, spare_classes=0)
+    return recipe
 
 
 def _run_epochs(

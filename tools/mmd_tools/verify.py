@@ -190,7 +190,8 @@ def _forward(artifact_set: ArtifactSet, batch: Batch, label_loss: float) -> Chec
     shifted = logits - logits.max(axis=1, keepdims=True)
     costs = np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted
     smoothing = manifest.loss.label_smoothing
-    rows = (1 - smoothing) * costs[np.arange(len(logits)), batch.labels] + smoothing * costs.mean(axis=1)
+    spread = costs[:, : len(manifest.classes)].mean(axis=1)
+    rows = (1 - smoothing) * costs[np.arange(len(logits)), batch.labels] + smoothing * spread
     expected = float(rows[batch.labels >= 0].mean())
     difference = abs(label_loss - expected) / max(abs(expected), 1e-30)
     detail = f"cross-entropy {label_loss:.6g} and {expected:.6g}, relative difference {difference:.1e}"

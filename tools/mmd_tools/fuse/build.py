@@ -203,7 +203,7 @@ def _build(pair: Pair, recipe: Recipe, *, replay: edit.Array, report: Report) ->
 
 def _kinds(recipe: Recipe) -> Terms:
     loss = recipe.loss
-    return Terms(loss.soft, loss.label_smoothing, loss.tckd_weight, loss.nckd_weight)
+    return Terms(loss.soft, loss.label_smoothing, loss.tckd_weight, loss.nckd_weight, recipe.spare_classes)
 
 
 def _start_values(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, edit.Array]:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.edit import BATCH
-from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss
+from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, Nodes, Terms, label_loss, without_spare
 from mmd_tools.fuse.network import IR_VERSION, OPSET, Network
 from mmd_tools.fuse.probes import TARGET_PREFIX, Probe, add_target, compared
 from mmd_tools.fuse.scopes import STOP_PREFIX, scoped
@@ -152,8 +151,10 @@ def _loss_nodes(
         zero = nodes.add("Sub", ["gamma", "gamma"])
         nodes.add("Mul", [zero, "temperature"], out="loss.soft")
     else:
-        theirs = f"{MENTOR_PREFIX}{mentor.logits}"
-        SOFT_LOSSES[kinds.soft](nodes, theirs, known_logits(nodes, mentee, mentor), kinds, out="loss.soft")
+        # Both softmaxes run over the classes that the Mentor knows, so that it says nothing about a spare output, as
+        # old classes are distilled while a new one is learned in Li & Hoiem, arXiv:1606.09282.
+        theirs, ours = f"{MENTOR_PREFIX}{mentor.logits}", without_spare(nodes, mentee.logits, kinds)
+        SOFT_LOSSES[kinds.soft](nodes, theirs, ours, kinds, out="loss.soft")
         terms.append(("gamma", "loss.soft"))
     for probe in probes:
         ours, theirs = compared(nodes, probe, probed[probe.index], seed)
@@ -169,15 +170,3 @@ def _weighted_sum(nodes: Nodes, terms: Sequence[tuple[str, str]]) -> None:
     total = products[0]
     for index, product in enumerate(products[1:], start=2):
         total = nodes.add("Add", [total, product], out="loss" if index == len(products) else None)
-
-
-def known_logits(nodes: Nodes, mentee: Network, mentor: Network) -> str:
-    """Return the Mentee's logits of the classes that the Mentor knows: soft targets cover these alone.
-
-    Both softmaxes run over them, so that the Mentor says nothing about a spare output, as old classes are distilled
-    while a new one is learned in Li & Hoiem, arXiv:1606.09282.
-    """
-    if mentee.classes == mentor.classes:
-        return mentee.logits
-    starts, ends, axes = (nodes.constant([value], np.int64) for value in (0, mentor.classes, 1))
-    return nodes.add("Slice", [mentee.logits, starts, ends, axes])

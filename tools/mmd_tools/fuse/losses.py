@@ -64,13 +64,24 @@ class Terms:
     label_smoothing: float = 0.0
     tckd_weight: float = 1.0
     nckd_weight: float = 8.0
+    spare_classes: int = 0
+    """The last logits of the Mentee that stand for no class of the set."""
+
+
+def without_spare(nodes: Nodes, rows: str, terms: Terms) -> str:
+    """[n, classes and spare classes] -> [n, classes]"""
+    if not terms.spare_classes:
+        return rows
+    starts, ends, axes = (nodes.constant([value], np.int64) for value in (0, -terms.spare_classes, 1))
+    return nodes.add("Slice", [rows, starts, ends, axes])
 
 
 def label_loss(nodes: Nodes, logits: str, terms: Terms, *, out: str) -> None:
     """Cross-entropy, the mean over the samples that have a label; 0 when none has.
 
     SUM_i [label_i >= 0] CE_i / max(1, number labelled), CE_i = -(1 - e) log p_i[label_i] - e mean_c log p_i[c], with e
-    the label smoothing: Szegedy et al., arXiv:1512.00567.
+    the label smoothing: Szegedy et al., arXiv:1512.00567. The mean is over the classes of the set: a share for a spare
+    output would raise what no sample may ever be called.
     """
     row = f"{nodes.prefix}label.row"
     name = f"{nodes.prefix}label.ce"
@@ -88,13 +99,15 @@ def label_loss(nodes: Nodes, logits: str, terms: Terms, *, out: str) -> None:
     is_none = nodes.add("Equal", ["labels", nodes.constant(UNLABELLED, np.int64)])
     is_labelled = nodes.add("Cast", [nodes.add("Not", [is_none])], to=onnx.TensorProto.FLOAT)
     if terms.label_smoothing:
-        total = _smoothed(nodes, logits, total, is_labelled, terms.label_smoothing)
+        total = _smoothed(nodes, logits, total, is_labelled, terms)
     count = nodes.add("ReduceSum", [is_labelled], keepdims=0)
     nodes.add("Div", [total, nodes.add("Max", [count, nodes.constant(1.0)])], out=out)
 
 
-def _smoothed(nodes: Nodes, logits: str, total: str, is_labelled: str, smoothing: float) -> str:
-    every_class = nodes.add("ReduceMean", [nodes.add("LogSoftmax", [logits], axis=1)], axes=[1], keepdims=0)
+def _smoothed(nodes: Nodes, logits: str, total: str, is_labelled: str, terms: Terms) -> str:
+    smoothing = terms.label_smoothing
+    log_p = without_spare(nodes, nodes.add("LogSoftmax", [logits], axis=1), terms)
+    every_class = nodes.add("ReduceMean", [log_p], axes=[1], keepdims=0)
     spread = nodes.add("ReduceSum", [nodes.add("Mul", [every_class, is_labelled])], keepdims=0)
     kept = nodes.add("Mul", [total, nodes.constant(1 - smoothing)])
     return nodes.add("Sub", [kept, nodes.add("Mul", [spread, nodes.constant(smoothing)])])
