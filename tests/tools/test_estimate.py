@@ -13,6 +13,7 @@ from mmd_tools.bench.contenders import fuse_case
 from mmd_tools.fuse.arena import Arena
 from mmd_tools.fuse.gradients import training_build_is_installed
 
+DIGITS = Path(__file__).parents[2] / "artifacts" / "digits" / "set"
 SIZES = [(case.name, batch) for case in CASES.values() for batch in case.batches]
 WAYS = {
     "plain": ["--plain"],
@@ -48,6 +49,10 @@ def test_the_estimate_of_a_step_is_within_a_quarter_of_what_it_takes(
     artifact_set = case_set(name, batch, kind, tmp_path)
     assert within_a_quarter(ratio(artifact_set, "--plain"))
     assert within_a_quarter(ratio(artifact_set, "--plain", "--in-quarters"))
+
+
+def test_the_estimate_of_the_shipped_set_is_within_a_quarter() -> None:
+    assert within_a_quarter(ratio(DIGITS, "--plain"))
 
 
 @needs_training_build
