@@ -97,6 +97,20 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
             return "shipped"
         return "probation" if now < self.created + self.probation_hours * 3600 else "confirmed"
 
+    @property
+    def makeup(self) -> str:
+        """What serves, in words; see `makeup`."""
+        return "the shipped weights" if self.round is None else makeup(self.blend, self.remembers, self.precision)
+
+
+def makeup(blend: float, remembers: int, precision: Literal["fp32", "int8"]) -> str:
+    """Say what a candidate is made of: "the trained weights with a memory of 31 samples"."""
+    weights = {0.0: "the weights that served before", 1.0: "the trained weights"}.get(
+        blend, f"weights {blend:.0%} of the way to the trained ones"
+    )
+    memory = f" with a memory of {remembers} sample{'s' * (remembers != 1)}" if remembers else ""
+    return weights + memory + (", in int8" if precision == "int8" else "")
+
 
 @dataclass(frozen=True)
 class VerifiedModel:

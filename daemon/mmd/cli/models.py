@@ -8,6 +8,7 @@ import click
 from mmd.cli.main import Session, pass_session
 
 if TYPE_CHECKING:
+    from mmd.artifact.card import Verdict
     from mmd.promotion.models import ModelEntry
 
 
@@ -36,10 +37,15 @@ def _described(entry: "ModelEntry") -> dict[str, Any]:
         "round": card.round if card else None,
         "parent": card.parent if card else None,
         "precision": card.precision if card else None,
+        "blend": card.blend if card else None,
+        "remembers": card.remembers if card else None,
         "samples": len(card.sample_ids) if card else None,
         "holdout_total": verdict.holdout_total if verdict else None,
         "holdout_right_before": verdict.holdout_right_before if verdict else None,
         "holdout_right_after": verdict.holdout_right_after if verdict else None,
+        "out_of_fold_total": verdict.out_of_fold_total if verdict else None,
+        "out_of_fold_right_before": verdict.out_of_fold_right_before if verdict else None,
+        "out_of_fold_right_after": verdict.out_of_fold_right_after if verdict else None,
         "p_value": verdict.p_value if verdict else None,
     }
 
@@ -52,7 +58,7 @@ def _show_table(entries: "list[ModelEntry]") -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("generation", "phase", "when", "round", "holdout", "samples"):
+    for heading in ("generation", "phase", "when", "round", "judged", "samples"):
         table.add_column(heading, justify="left" if heading in ("phase", "when") else "right", no_wrap=True)
     for entry in entries:
         card, verdict = entry.card, entry.card.verdict if entry.card else None
@@ -61,12 +67,19 @@ def _show_table(entries: "list[ModelEntry]") -> None:
             entry.phase,
             f"{datetime.fromtimestamp(card.created):%Y-%m-%d %H:%M}" if card else "",
             str(card.round) if card and card.round is not None else "",
-            f"{verdict.holdout_right_before} -> {verdict.holdout_right_after} of {verdict.holdout_total}"
-            if verdict
-            else "",
+            _judged_words(verdict) if verdict else "",
             str(len(card.sample_ids)) if card else "",
         )
     console = Console(highlight=False)
     console.print(table)
-    integers = [str(entry.generation) for entry in entries if entry.card and entry.card.precision == "int8"]
-    console.print(f"* serves; int8: {', '.join(integers)}" if integers else "* serves")
+    for entry in entries:
+        if entry.card:
+            console.print(f"{entry.generation}: {entry.card.makeup}", soft_wrap=True)
+    console.print("* serves; judged: right before -> after, of the samples held out or out of fold", soft_wrap=True)
+
+
+def _judged_words(verdict: "Verdict") -> str:
+    """Count the samples that judged, held out and out of fold."""
+    before = verdict.holdout_right_before + verdict.out_of_fold_right_before
+    after = verdict.holdout_right_after + verdict.out_of_fold_right_after
+    return f"{before} -> {after} of {verdict.holdout_total + verdict.out_of_fold_total}"

@@ -4,14 +4,14 @@ import json
 import math
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import msgspec
 
 from mmd.cli.main import Session, pass_session
-from mmd.errors import DaemonNotRunning, MmdError, TrainingFailed
+from mmd.errors import DaemonNotRunning, MmdError, StoreDamaged, TrainingFailed
 
 if TYPE_CHECKING:
     from mmd.cli.progress import Progress
@@ -63,7 +63,7 @@ def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "Ro
         if time.monotonic() > asked_at + _ASK_SECONDS:
             asked_at, status = time.monotonic(), _daemon_status(state)
             _refuse_if_waiting(status, force=force)
-        if (folder / "plan.json").exists():
+        with suppress(StoreDamaged):  # the round has not begun yet, or one of its samples is being forgotten
             done = read_progress(folder, read_plan(folder))
             progress.show(number, done.step, done.steps, done.loss, note=_note(status))
         time.sleep(_LOOK_SECONDS)

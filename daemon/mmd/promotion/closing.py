@@ -44,18 +44,18 @@ def thin_old_rounds(state: StateDir) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def abandon_rounds_that_saw(state: StateDir, forgotten: set[str], *, now: float) -> None:
-    """Close the open round when one of its samples is forgotten, and remove its caches."""
+def forget_in_rounds(state: StateDir, forgotten: set[str], *, now: float) -> None:
+    """Remove every plan that names one of these samples; a round that is open is closed, and its checkpoints go."""
     for plan_file in state.rounds.glob("[0-9]*/plan.json"):
-        if (plan_file.parent / DONE_NAME).exists():
-            continue
         try:
             plan = msgspec.json.decode(plan_file.read_bytes(), type=_PlanSamples)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue  # the trainer refuses it by itself
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            continue  # removed meanwhile; or damaged, and the trainer refuses it by itself
         if forgotten.intersection(plan.sample_ids):
             reason = "A sample that it was trained on has been forgotten."
             close_unjudged(state, plan.number, "abandoned", reason, now=now)
+            # The names of samples are hashes of what is in them: who has the content could tell that it was here.
+            plan_file.unlink(missing_ok=True)
 
 
 def promoted_generations(state: StateDir) -> Iterator[int]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -191,6 +192,8 @@ class Contender:
 
     evidence: Evidence
     anchor: Comparison
+    name: str = ""
+    """What it is, for the owner: "the trained weights"."""
 
 
 def judge(
@@ -230,7 +233,15 @@ def judge(
         generation_before=generation_before,
         classes=classes,
     )
-    return chosen, verdict
+    return chosen, msgspec.structs.replace(verdict, reason=verdict.reason + _chosen_words(contenders, chosen, verdict))
+
+
+def _chosen_words(contenders: Sequence[Contender], chosen: int, verdict: Verdict) -> str:
+    """Say which of several candidates the verdict is on."""
+    name = contenders[chosen].name
+    if len(contenders) == 1 or not name or verdict.code == "too_few_to_judge":
+        return ""
+    return f" {'The best' if verdict.promoted else 'The nearest'} of {len(contenders)} candidates: {name}."
 
 
 def _verdict(

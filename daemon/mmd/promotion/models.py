@@ -37,8 +37,8 @@ from mmd.errors import StoreDamaged, UsageError
 from mmd.layout import StateDir
 from mmd.promotion.closing import (
     Unjudged,
-    abandon_rounds_that_saw,
     close_unjudged,
+    forget_in_rounds,
     promoted_generations,
     round_folder,
     thin_old_rounds,
@@ -257,13 +257,13 @@ class ModelStore:
         return close_unjudged(self._state, number, outcome, reason, now=self._now())
 
     def drop_generations_that_saw(self, sample_ids: Iterable[str]) -> Sequence[int]:
-        """Remove every model with a trace of these samples, and abandon the open round that has one.
+        """Remove every model and plan with a trace of these samples, and abandon the open round that has one.
 
         `current` moves to the newest model without a trace before any folder goes. Returns the dropped generations.
         """
         forgotten = set(sample_ids)
         self._sweep()
-        abandon_rounds_that_saw(self._state, forgotten, now=self._now())
+        forget_in_rounds(self._state, forgotten, now=self._now())
         doomed = [number for number in generations(self._models) if self._saw(number, forgotten)]
         if linked_generation(self._models) in doomed:
             untouched = self._newest_without(doomed)

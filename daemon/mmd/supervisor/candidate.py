@@ -4,12 +4,21 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmd import durable
-from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
+from mmd.artifact.card import (
+    PARAMETERS_NAME,
+    ModelCard,
+    Verdict,
+    VerifiedModel,
+    generation_folder,
+    makeup,
+    read_model,
+)
 from mmd.artifact.export import export_model
 from mmd.artifact.int8 import quantise
 from mmd.artifact.load import ArtifactSet, normalise, open_set
@@ -196,6 +205,8 @@ class RoundWorkshop:
             self._require_samples(plan, store)
 
         def freeze(decided: RoundPlan, reason: str) -> None:
+            if self.is_closed:
+                raise Abandoned("It was closed meanwhile.")
             write_plan(self._state, decided)
             if reason:
                 on_decision(reason)
@@ -240,6 +251,7 @@ class RoundWorkshop:
                         self._out_of_fold(prepared, serving, candidate.blend),
                     ),
                     prepared.compare_on_anchor(serving.model, candidate.model),
+                    makeup(candidate.blend, candidate.remembers, _precision(plan)),
                 )
                 for candidate in candidates
             ],
@@ -290,7 +302,7 @@ class RoundWorkshop:
             parent=parent.generation,
             probation_hours=plan.gate.probation_hours,
             classes=plan.classes,
-            precision="int8" if plan.int8 else "fp32",
+            precision=_precision(plan),
             blend=candidate.blend,
             remembers=candidate.remembers,
             sample_ids=tuple(sorted({*parent.sample_ids, *plan.sample_ids})),
@@ -313,6 +325,10 @@ class RoundWorkshop:
         if outcome is not None:
             tidy_round(self._state, self._number)
         return outcome
+
+
+def _precision(plan: RoundPlan) -> Literal["fp32", "int8"]:
+    return "int8" if plan.int8 else "fp32"
 
 
 def _network(

@@ -15,7 +15,7 @@ from mmd.config import Config
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import VERDICT_NAME, RoundOutcome, read_verdict
+from mmd.promotion.outcome import VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import SampleRecord
 from mmd.samples.store import SampleStore
 from mmd.supervisor.memory import with_lesson
@@ -97,7 +97,9 @@ def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutco
 
     A promotion swaps the serving model in one rename. The samples of the round are no longer new afterwards.
     """
-    mark_trained(store, read_plan(round_folder(state, number)))
+    folder = round_folder(state, number)
+    if read_outcome(folder) is None:
+        mark_trained(store, read_plan(folder))
     models = ModelStore(state)
     outcome = models.finish_round(number, stored=set(store.training_ids()))
     if outcome.outcome == "promoted":

@@ -11,6 +11,7 @@ from mmd.artifact.card import generation_folder, generations, linked_generation,
 from mmd.durable import write_json
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
+from mmd.promotion.outcome import RoundOutcome, read_outcome, write_outcome
 from mmd.samples import SampleStore
 from mmd.samples.row_cache import RowCache
 
@@ -115,8 +116,23 @@ def test_the_open_round_that_trains_on_it_is_abandoned_with_its_checkpoints(stat
     (folder / "checkpoints" / "trace").write_bytes(b"trace")
     write_json(folder / "plan.json", {"number": 1, "sample_ids": ids})
     call_mmd("forget", ids[0], state=state.root)
-    assert sorted(path.name for path in folder.iterdir()) == ["done.json", "plan.json"]
+    assert [path.name for path in folder.iterdir()] == ["done.json"]
     assert b"abandoned" in (folder / "done.json").read_bytes()
+
+
+def test_no_round_names_it_any_more_and_those_that_were_closed_keep_their_end(state: StateDir) -> None:
+    ids = training_ids(state)
+    for number, (saw, outcome) in enumerate([(ids, "promoted"), (ids[1:], "rejected")], 1):
+        folder = state.rounds / f"{number:04d}"
+        folder.mkdir(parents=True)
+        write_json(folder / "plan.json", {"number": number, "sample_ids": saw})
+        write_outcome(folder, RoundOutcome(round=number, outcome=outcome, reason="", finished=0.0))
+    call_mmd("forget", ids[0], state=state.root)
+    assert [path.parent.name for path in state.rounds.rglob("plan.json")] == ["0002"]
+    ended = [read_outcome(state.rounds / name) for name in ("0001", "0002")]
+    assert [each.outcome for each in ended if each] == ["promoted", "rejected"]
+    for path in state.root.rglob("*"):
+        assert not path.is_file() or ids[0].encode() not in path.read_bytes(), path
 
 
 def test_no_byte_of_it_is_left_in_the_state_folder(state: StateDir) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.models import put_candidate
+from tests.models import put_candidate, verdict
 from tests.support import call_mmd
 from tests.tiny import Board, tiny_board
 
@@ -26,7 +26,23 @@ def test_the_table_shows_what_each_model_is(board: Board) -> None:
     assert lines[2][:2] == ["0", "shipped"]
     assert lines[3][:3] == ["*", "1", "probation"]
     assert "10 -> 19 of 20" in ran.out
-    assert ran.out.splitlines()[-1] == "* serves"
+    *_, shipped, promoted, legend = ran.out.splitlines()
+    assert (shipped, promoted) == ("0: the shipped weights", "1: the trained weights")
+    assert legend.startswith("* serves; judged: ")
+
+
+def test_what_judged_out_of_fold_and_what_a_model_is_made_of_are_shown(tmp_path: Path, tiny_set: Path) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, samples=4)
+    judged = verdict(1, out_of_fold_total=30, out_of_fold_right_before=20, out_of_fold_right_after=25)
+    put_candidate(board.state, 1, verdict=judged, sample_ids=("x", "y"), blend=0.5, remembers=2, precision="int8")
+    board.models().finish_round(1)
+    out = call_mmd("models", state=board.state.root).out
+    assert "30 -> 44 of 50" in out
+    assert "1: weights 50% of the way to the trained ones with a memory of 2 samples, in int8" in out
+    promoted = json.loads(call_mmd("models", "--json", state=board.state.root).out)[1]
+    assert (promoted["blend"], promoted["remembers"], promoted["precision"]) == (0.5, 2, "int8")
+    assert (promoted["out_of_fold_right_before"], promoted["out_of_fold_right_after"]) == (20, 25)
+    assert promoted["out_of_fold_total"] == 30
 
 
 def test_json_has_an_object_a_model(board: Board) -> None:

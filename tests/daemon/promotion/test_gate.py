@@ -1,6 +1,7 @@
 """Does the gate promote what is better, and nothing else?"""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -264,3 +265,12 @@ def test_looking_at_more_candidates_is_paid_for() -> None:
 def test_when_none_is_better_the_verdict_is_on_the_nearest() -> None:
     place, result = choose(contender([False] * 25 + [True] * 15), contender([False] * 20 + [True] * 20))
     assert (place, result.code) == (1, "not_better_than_chance")
+
+
+def test_the_verdict_says_which_of_several_candidates_it_is_on() -> None:
+    memory = replace(contender([False] * 10 + [True] * 30), name="a memory")
+    trained = replace(contender([True] * 40), name="the trained weights")
+    assert choose(memory, trained)[1].reason.endswith("The best of 2 candidates: the trained weights.")
+    assert "candidates" not in choose(trained)[1].reason
+    poor = replace(contender([False] * 20 + [True] * 20), name="the trained weights")
+    assert choose(poor, poor)[1].reason.endswith("The nearest of 2 candidates: the trained weights.")
