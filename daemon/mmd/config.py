@@ -27,21 +27,29 @@ class SamplesConfig(Section, frozen=True):
     max_seconds: Positive = 60.0
     """A longer recording is refused before it is decoded."""
     quota_mib: Positive = 1024.0
+    """What all samples together may take; more are refused."""
 
 
 class TrainingConfig(Section, frozen=True):
-    """`[training]`: how a round is run. `None` means: what the artifact set recommends."""
+    """`[training]`: how a round is run."""
 
     engine: Literal["auto", "portable", "ort_training"] = "auto"
+    """portable: with any onnxruntime; ort_training: the reference, where it is installed; auto: portable."""
     preset: str | None = None
+    """The schedule of the loss: `obedient`, `adamant`, `independent`, `unlabelled`, or one of the set's own."""
     epochs: Count | None = None
+    """How often a round sees each sample."""
     batch_size: Count | None = None
+    """Samples a step, replay included."""
     learning_rate: Positive | None = None
+    """The highest one; it rises over the first twentieth of a round and then falls to a twentieth of it."""
     weight_decay: NonNegative | None = None
+    """How strongly weights are pulled to 0; AdamW does it beside the gradients."""
     clip_norm: NonNegative | None = None
     """All gradients together are shortened to this length where they are longer; 0: never."""
     micro_batch: Count | None = None
-    """Samples computed at once: a board with little memory takes the steps of the whole batch, a part at a time."""
+    """Samples computed at once: a board with little memory takes the steps of the whole batch, a part at a time.
+    Without it all of them."""
     replay: Fraction | None = None
     """Share of each batch that is drawn from the anchor set."""
     views: Count | None = None
@@ -54,7 +62,9 @@ class TrainingConfig(Section, frozen=True):
     cache_mib: NonNegative = 256.0
     """Room for what the Mentor says and for views, in the state folder; 0: nothing is kept."""
     threads: Count = 1
+    """Processors that training uses."""
     checkpoint_every_steps: Count = 25
+    """What a kill costs, at most."""
     memory: bool = True
     """Whether a model may also remember the owner's samples as they are, and let the nearest of them vote."""
     blends: tuple[Fraction, ...] = (0.5, 1.0)
@@ -64,6 +74,7 @@ class TrainingConfig(Section, frozen=True):
     min_new_samples: Count = 10
     """A further round starts once this many samples are new since the last one."""
     seed: int = 0
+    """Of the order of samples and of their views."""
 
 
 class GateConfig(Section, frozen=True):
@@ -80,6 +91,7 @@ class GateConfig(Section, frozen=True):
     enough_holdout: Count = 200
     """With this many labelled held-out samples they judge alone, and no fold model is trained."""
     probation_hours: NonNegative = 24.0
+    """How long `mmd models` calls a promoted model on probation."""
 
 
 class PromotionConfig(Section, frozen=True):
@@ -93,14 +105,17 @@ class DaemonConfig(Section, frozen=True):
     """`[daemon]`: the supervisor and the cage of its trainer."""
 
     poll_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=60.0)] = 1.0
+    """Between two looks at the board; while training runs it is looked at four times a second."""
     sys_root: str = "/"
     """Folder under which `sys/` and `proc/` and `dev/` are read; `/` except in tests and demonstrations."""
     suspend_grace_seconds: NonNegative = 120.0
     """A trainer stopped in place for longer than this checkpoints and leaves, which frees its memory."""
     trainer_memory_mib: Positive = 1024.0
+    """That the trainer may take; a round that needs more is given up."""
     cooldown_seconds: NonNegative = 60.0
     """Rest between two rounds."""
     watch_inbox: bool = True
+    """Whether the daemon takes in what lands in the inbox."""
 
 
 class Config(Section, frozen=True):

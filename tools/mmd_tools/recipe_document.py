@@ -52,7 +52,7 @@ has *obedient* (the Mentor first, then the labels), *adamant* (the labels first)
 
 def page() -> str:
     """Return the page: one table a section, one row a key."""
-    return _INTRODUCTION + "".join(_section(*found) for found in sections(Recipe, "")) + _CHOICES
+    return _INTRODUCTION + "".join(section(*found) for found in sections(Recipe, "")) + _CHOICES
 
 
 def sections(structure: Any, prefix: str) -> list[tuple[str, Any]]:
@@ -80,7 +80,8 @@ def structure_in(hint: Any) -> tuple[Any, str]:
     return None, ""
 
 
-def _section(prefix: str, structure: Any) -> str:
+def section(prefix: str, structure: Any) -> str:
+    """Return one section of a page: its heading, what it is about, and a table of its keys."""
     heading = f"\n## `[{prefix}]`\n" if prefix else "\n## Above all sections\n"
     about = _without_heading(" ".join((structure.__doc__ or "").split()))
     hints, meanings = get_type_hints(structure, include_extras=True), meanings_of(structure)

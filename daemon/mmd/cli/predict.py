@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmd.cli.ingest import one_line
 from mmd.cli.main import Session, pass_session
 from mmd.errors import InputRefused
 
@@ -38,9 +39,9 @@ def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
         except InputRefused as refusal:
             refusals.append(refusal)
     for earlier in refusals[:-1]:
-        print(f"mmd: {earlier}", file=sys.stderr)
+        print(f"mmd: {one_line(str(earlier))}", file=sys.stderr)
     if refusals:
-        raise refusals[-1]
+        raise InputRefused(one_line(str(refusals[-1]))) from refusals[-1]
 
 
 def _files(paths: tuple[Path, ...]) -> list[Path]:
@@ -81,4 +82,4 @@ def _as_json(prediction: "Prediction", row: int, name: str) -> str:
 
 
 def _as_text(prediction: "Prediction", row: int, name: str) -> str:
-    return f"{name}: {prediction.labels[row]} ({prediction.probabilities[row].max():.1%})"
+    return f"{one_line(name)}: {prediction.labels[row]} ({prediction.probabilities[row].max():.1%})"

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mmd.cli.main import Session, pass_session
+from mmd.errors import UsageError
 
 
 @click.command(short_help="Write a page of losses, confusions and timeline.")
@@ -21,6 +22,8 @@ def report(session: Session, out: Path, as_json: bool) -> None:
     """Write a page with the losses, the confusions and the timeline of this board."""
     import msgspec
 
+    if not as_json and not out.absolute().parent.is_dir():
+        raise UsageError(f"There is no folder {out.absolute().parent} for the report; make it, or give another --out.")
     from mmd.report.collect import collect
 
     data = collect(session.initialised_state(), title="What this board learned")

@@ -88,3 +88,14 @@ def test_a_damaged_serving_model_is_a_warning_in_our_own_words(board: Board, tmp
 
 def test_without_a_path_it_is_a_usage_error(board: Board) -> None:
     assert call_mmd("predict", state=board.state.root).code == 2
+
+
+def test_a_file_name_cannot_break_a_line_or_colour_the_terminal(board: Board, tmp_path: Path) -> None:
+    good = write_png(tmp_path / "a\n\x1b[31mb.png", 1)
+    bad = tmp_path / "c\nd.png"
+    bad.write_text("no picture")
+    ran = call_mmd("predict", good, bad, state=board.state.root)
+    assert ran.code == 3
+    assert ran.out.startswith(f"{tmp_path}/a??[31mb.png: ")
+    assert len(ran.out.splitlines()) == len(ran.error_lines) == 1
+    assert json.loads(call_mmd("predict", "--json", good, state=board.state.root).out)["path"] == str(good)
