@@ -59,7 +59,7 @@ def _show_table(entries: "list[ModelEntry]") -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("generation", "phase", "when", "round", "judged", "samples"):
-        table.add_column(heading, justify="left" if heading in ("phase", "when") else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in ("phase", "when") else "right")
     for entry in entries:
         card, verdict = entry.card, entry.card.verdict if entry.card else None
         table.add_row(

@@ -152,7 +152,7 @@ def _owner_and_pace_reasons(facts: Facts, config: Config, tracker: Tracker, now:
     if facts.round_ended is not None and not facts.is_round_open:
         left = facts.round_ended + cooldown_seconds(config, facts.failed_rounds) - now.monotonic
         if left > 0:
-            failed = f", and the last {facts.failed_rounds} failed" if facts.failed_rounds else ""
+            failed = {0: "", 1: ", and failed"}.get(facts.failed_rounds, f", and the last {facts.failed_rounds} failed")
             yield Reason(
                 Code.COOLDOWN,
                 f"The last round ended {_duration(now.monotonic - facts.round_ended)} ago{failed}.",

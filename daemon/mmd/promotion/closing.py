@@ -22,10 +22,14 @@ def round_folder(state: StateDir, number: int) -> Path:
     return state.rounds / f"{number:04d}"
 
 
-def close_unjudged(state: StateDir, number: int, outcome: Unjudged, reason: str, *, now: float) -> RoundOutcome:
+def close_unjudged(
+    state: StateDir, number: int, outcome: Unjudged, reason: str, *, now: float, lost_its_ground: bool = False
+) -> RoundOutcome:
     """Close round `number` without a verdict; one that is closed already keeps its outcome."""
     folder = round_folder(state, number)
-    closed = read_outcome(folder) or RoundOutcome(round=number, outcome=outcome, reason=reason, finished=now)
+    closed = read_outcome(folder) or RoundOutcome(
+        round=number, outcome=outcome, reason=reason, finished=now, lost_its_ground=lost_its_ground
+    )
     write_outcome(folder, closed)
     tidy_round(state, number)
     return closed
@@ -53,7 +57,7 @@ def forget_in_rounds(state: StateDir, forgotten: set[str], *, now: float) -> Non
             continue  # removed meanwhile; or damaged, and the trainer refuses it by itself
         if forgotten.intersection(plan.sample_ids):
             reason = "A sample that it was trained on has been forgotten."
-            close_unjudged(state, plan.number, "abandoned", reason, now=now)
+            close_unjudged(state, plan.number, "abandoned", reason, now=now, lost_its_ground=True)
             # The names of samples are hashes of what is in them: who has the content could tell that it was here.
             plan_file.unlink(missing_ok=True)
 

@@ -238,9 +238,9 @@ class ModelStore:
 
     def _obstacle(self, card: ModelCard, verdict: Verdict, stored: Collection[str] | None) -> RoundOutcome | None:
         if stored is not None and not set(card.sample_ids) <= set(stored):
-            return self._outcome(
-                verdict.round, "abandoned", "A sample that it was trained on has been forgotten since."
-            )
+            reason = "A sample that it was trained on has been forgotten since."
+            forgotten = self._outcome(verdict.round, "abandoned", reason)
+            return msgspec.structs.replace(forgotten, lost_its_ground=True)
         if self.current().card.generation != verdict.generation_before:
             return self._outcome(
                 verdict.round,
@@ -252,9 +252,12 @@ class ModelStore:
     def _outcome(self, number: int, outcome: Ending, reason: str, generation: int | None = None) -> RoundOutcome:
         return RoundOutcome(round=number, outcome=outcome, reason=reason, finished=self._now(), generation=generation)
 
-    def close_round(self, number: int, outcome: Unjudged, reason: str) -> RoundOutcome:
+    def close_round(
+        self, number: int, outcome: Unjudged, reason: str, *, lost_its_ground: bool = False
+    ) -> RoundOutcome:
         """Close round `number` without a verdict."""
-        return close_unjudged(self._state, number, outcome, reason, now=self._now())
+        now = self._now()
+        return close_unjudged(self._state, number, outcome, reason, now=now, lost_its_ground=lost_its_ground)
 
     def drop_generations_that_saw(self, sample_ids: Iterable[str]) -> Sequence[int]:
         """Remove every model and plan with a trace of these samples, and abandon the open round that has one.

@@ -27,6 +27,8 @@ class RoundOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     generation: int | None = None
     """The generation that it became, when it was promoted."""
+    lost_its_ground: bool = False
+    """Abandoned because what it was built on went: a sample was forgotten, the set or a model replaced. No failure."""
 
 
 def write_outcome(folder: Path, outcome: RoundOutcome) -> None:

@@ -311,7 +311,7 @@ class RoundWorkshop:
         write_model(self._folder / CANDIDATE_NAME, card, candidate.model, parameters)
 
     def abandon(self, reason: str) -> None:
-        self._models.close_round(self._number, "abandoned", reason)
+        self._models.close_round(self._number, "abandoned", reason, lost_its_ground=True)
 
     def fail(self, plan: RoundPlan, reason: str) -> None:
         """Close the round as failed; its samples are no longer new, or it would be begun again for ever."""

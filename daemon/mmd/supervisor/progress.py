@@ -73,7 +73,7 @@ def last_end(state_dir: StateDir, now: Instant) -> tuple[float | None, int]:
 
 
 def is_failure(outcome: RoundOutcome) -> bool:
-    return outcome.outcome in ("failed", "abandoned")
+    return outcome.outcome in ("failed", "abandoned") and not outcome.lost_its_ground
 
 
 def _outcomes(state_dir: StateDir) -> list[RoundOutcome]:

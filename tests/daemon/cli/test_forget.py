@@ -14,6 +14,7 @@ from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome, write_outcome
 from mmd.samples import SampleStore
 from mmd.samples.row_cache import RowCache
+from mmd.supervisor.progress import is_failure
 
 
 @pytest.fixture
@@ -117,7 +118,10 @@ def test_the_open_round_that_trains_on_it_is_abandoned_with_its_checkpoints(stat
     write_json(folder / "plan.json", {"number": 1, "sample_ids": ids})
     call_mmd("forget", ids[0], state=state.root)
     assert [path.name for path in folder.iterdir()] == ["done.json"]
-    assert b"abandoned" in (folder / "done.json").read_bytes()
+    outcome = read_outcome(folder)
+    assert outcome is not None
+    assert outcome.outcome == "abandoned"
+    assert not is_failure(outcome), "the next round does not wait as after a failure"
 
 
 def test_no_round_names_it_any_more_and_those_that_were_closed_keep_their_end(state: StateDir) -> None:

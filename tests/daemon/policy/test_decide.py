@@ -283,6 +283,14 @@ def test_rounds_that_fail_one_after_the_other_rest_longer_each_time() -> None:
     assert rests[-1] == LONGEST_COOLDOWN_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("failed", "words"), [(0, "1 s ago."), (1, "1 s ago, and failed."), (3, "1 s ago, and the last 3 failed.")]
+)
+def test_a_rest_after_failures_says_how_many_there_were(failed: int, words: str) -> None:
+    (reason,) = Watcher(dataclasses.replace(READY, round_ended=0.0, failed_rounds=failed)).see(1)
+    assert reason.message == f"The last round ended {words}"
+
+
 def test_having_nothing_to_do_differs_from_having_to_wait() -> None:
     assert has_work(Watcher().see(0, external_power=False))
     assert not has_work(Watcher(WORK_FACTS[Code.TOO_FEW_SAMPLES]).see(0))
