@@ -57,7 +57,7 @@ def _show_table(entries: "list[ModelEntry]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("generation", "phase", "when", "round", "judged", "samples"):
         table.add_column(heading, justify="left" if heading in ("phase", "when") else "right")
     for entry in entries:
@@ -75,7 +75,7 @@ def _show_table(entries: "list[ModelEntry]") -> None:
     for entry in entries:
         if entry.card:
             console.print(f"{entry.generation}: {entry.card.makeup}", soft_wrap=True)
-    console.print("* serves; judged: right before -> after, of the samples held out or out of fold", soft_wrap=True)
+    console.print("* serves; judged: right before -> after, held out and out of fold", soft_wrap=True)
 
 
 def _judged_words(verdict: "Verdict") -> str:

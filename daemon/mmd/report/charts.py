@@ -15,6 +15,12 @@ DASHES = ("", "7 4", "2 3", "9 3 2 3", "1 5")
 """Series differ by dash as well as by colour, so that a grayscale print still tells them apart."""
 
 
+_LONGEST_NAME = 16
+"""Of a class in the confusions, in characters; the rest of a longer one is left out."""
+_LONGEST_UPRIGHT = 3
+"""Longer names of classes stand on end above the columns, which they would not fit."""
+
+
 def loss_chart(curves: Sequence[LossCurve]) -> Markup:
     """Draw the terms of the loss over the steps, on a logarithmic scale where every value is positive."""
     height = 300
@@ -75,15 +81,22 @@ def accuracy_chart(rows: Sequence[AccuracyRow]) -> Markup:
 def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Markup:
     """Draw counts: rows are the true class, columns the predicted one. Mistakes are outlined."""
     cell = 26 if len(classes) <= 12 else 18
-    margin = 46
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in classes]
+    longest = max(map(len, names), default=0)
+    margin = max(46, 26 + 7 * longest)
     size = margin + cell * len(classes) + 8
     svg = _svg(size, size, title)
     largest = max((count for row in matrix for count in row), default=0) or 1
     _text(svg, margin + cell * len(classes) / 2, 12, "predicted", anchor="middle")
     side = _text(svg, 12, margin + cell * len(classes) / 2, "true", anchor="middle")
     side.set("transform", f"rotate(-90 12 {margin + cell * len(classes) / 2})")
-    for index, name in enumerate(classes):
-        _text(svg, margin + cell * (index + 0.5), margin - 8, name, anchor="middle")
+    for index, name in enumerate(names):
+        at = margin + cell * (index + 0.5)
+        if longest > _LONGEST_UPRIGHT:
+            above = _text(svg, at + 4, margin - 8, name)
+            above.set("transform", f"rotate(-90 {at + 4} {margin - 8})")
+        else:
+            _text(svg, at, margin - 8, name, anchor="middle")
         _text(svg, margin - 8, margin + cell * (index + 0.5) + 4, name, anchor="end")
     for row, counts in enumerate(matrix):
         for column, count in enumerate(counts):
@@ -104,7 +117,7 @@ def timeline_chart(spans: Sequence[Span], tracks: Sequence[ConditionTrack]) -> M
         return _empty("The daemon has not run yet.")
     start, end = spans[0].start, max(span.end for span in spans)
     end = max(end, start + 1.0)
-    lane, name_width = 52, 150
+    lane, name_width = 52, 170
     height = lane * (len(tracks) + 1) + 34
     svg = _svg(WIDTH, height, "States and conditions over time")
 

@@ -52,6 +52,13 @@ def test_mistakes_are_marked_in_the_confusion_matrix() -> None:
     assert sorted(text.text or "" for text in elements(drawn, "text", "count")) == ["1", "2", "3"]
 
 
+def test_long_class_names_stand_on_end_above_their_columns() -> None:
+    short, long = (confusion_chart([[1, 0], [0, 1]], names, "before") for names in (("a", "b"), ("otter", "x" * 40)))
+    turned = [text.text or "" for text in elements(long, "text", "tick") if "rotate" in text.get("transform", "")]
+    assert turned == ["true", "otter", "x" * 15 + "…"]
+    assert [text.text for text in elements(short, "text", "tick") if text.get("transform")] == ["true"]
+
+
 def test_class_names_cannot_inject_markup() -> None:
     drawn = confusion_chart([[1]], ("<script>",), "before")
     assert "<script>" not in drawn
