@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmd.conditions.kinds import CONDITIONS
+from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelEntry, ModelStore
 from mmd.promotion.outcome import read_outcome, read_verdict
@@ -54,9 +55,14 @@ def _facts(state: StateDir, models: Sequence[ModelEntry]) -> tuple[tuple[str, st
         ("Samples", f"{counts.total}: {counts.labelled} labelled, {counts.unlabelled} not"),
         ("Held out", f"{counts.holdout}, never trained on"),
         ("New since the last round", str(counts.new)),
-        ("Serving model", f"generation {serving.generation}, {serving.phase}" if serving else "none verifies"),
+        ("Serving model", _serving_words(serving) if serving else "none verifies"),
         ("Rounds", str(len(round_numbers(state)))),
     )
+
+
+def _serving_words(entry: ModelEntry) -> str:
+    words = f"generation {entry.generation}, {entry.phase}"
+    return f"{words}: {entry.card.makeup}" if entry.card else words
 
 
 def _generations_compared(models: Sequence[ModelEntry]) -> tuple[AccuracyRow, ...]:
@@ -75,7 +81,11 @@ def _generations_compared(models: Sequence[ModelEntry]) -> tuple[AccuracyRow, ..
 
 def _round(state: StateDir, number: int) -> Round:
     folder = round_folder(state, number)
-    outcome, verdict = read_outcome(folder), read_verdict(folder)
+    outcome = read_outcome(folder)
+    try:
+        verdict = read_verdict(folder)
+    except StoreDamaged:
+        verdict = None  # the rest of the page is worth showing
     return Round(
         number=number,
         outcome=f"{outcome.outcome.capitalize()}. {outcome.reason}" if outcome else "Still open.",
