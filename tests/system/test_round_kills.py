@@ -227,7 +227,6 @@ def test_a_sample_forgotten_in_mid_round_abandons_it(state: StateDir) -> None:
     assert sorted(path.name for path in (state.rounds / "0001").iterdir() if not path.name.startswith(".")) == [
         "done.json",
         "losses.jsonl",
-        "plan.json",
     ]
     assert ModelStore(state).current().card.generation == 0
 

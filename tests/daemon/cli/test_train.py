@@ -61,7 +61,7 @@ def test_a_round_runs_here_and_its_verdict_is_one_line(board: Board, tmp_path: P
 
 
 def test_a_candidate_that_is_not_better_leaves_the_serving_model_and_says_so(board: Board, tmp_path: Path) -> None:
-    env = configured(tmp_path, extra="learning_rate = 1e-9\n")
+    env = configured(tmp_path, extra="learning_rate = 1e-9\nmemory = false\n")
     ran = run_mmd("train", state=board.state.root, env=env)
     assert ran.code == 0, ran.err
     assert ran.out.endswith("The serving model stays.\n")
