@@ -3,6 +3,8 @@
 Every message says what happened, to which thing, and what to do next, on one line.
 """
 
+import errno
+
 
 class MmdError(Exception):
     """Any failure that the product foresees; `str()` of it is the one line that the user sees."""
@@ -42,3 +44,22 @@ class DaemonNotRunning(MmdError):
 
 class TrainingFailed(MmdError):
     """A round cannot go on (losses that are not finite, an engine that does not start)."""
+
+
+_DISK_ADVICE = {
+    errno.ENOSPC: "free some space and try again.",
+    errno.EDQUOT: "free some space and try again.",
+    errno.EACCES: "change its owner or mode, or run this as its owner.",
+    errno.EPERM: "change its owner or mode, or run this as its owner.",
+    errno.EROFS: "choose another place, or make it writable.",
+}
+"""What to do when a disk refuses what a command did not expect to be refused."""
+
+
+def unforeseen(error: Exception) -> str:
+    """Return the one line that the user sees of an error that nobody raised on purpose."""
+    advice = _DISK_ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
+    if not isinstance(error, OSError) or advice is None:
+        return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}; {advice}"

@@ -74,7 +74,7 @@ def test_int8_is_said_with_its_cost(tiny_set: Path, tmp_path: Path) -> None:
         (["SET", "--generation", "1"], 2, "name its --state-dir"),
         (["SET", "--samples", "TMP/own.npz"], 2, "--samples calibrate an --int8"),
         (["--state-dir", "TMP", "--checkpoint", "TMP/x"], 2, "goes with an artifact set"),
-        (["SET", "--int8", "--samples", "TMP/none.npz"], 3, "cannot be read as an .npz"),
+        (["SET", "--int8", "--samples", "TMP/none.npz"], 3, "Cannot read the samples"),
         (["SET", "--int8", "--samples", "TMP/wrong.npz"], 3, "the set takes [n, *[1, 8, 8]]"),
         (["SET", "--checkpoint", "TMP/none"], 5, "cannot be read as a checkpoint"),
         (["SET", "--checkpoint", "TMP/other.safetensors"], 5, "does not hold `conv.weight`"),

@@ -3,14 +3,14 @@
 Every command lives in its own module and is imported only when it is called.
 """
 
-import importlib
 import os
 import sys
 
 import click
 
 from mmd import __version__
-from mmd.errors import MmdError
+from mmd.errors import MmdError, unforeseen
+from mmd_tools.lazy import LazyGroup, ReaderLeft
 
 COMMANDS = {
     "prepare": "mmd_tools.prepare:prepare",
@@ -26,21 +26,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mmd-tools")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 @click.pass_context
@@ -64,14 +50,13 @@ def main() -> None:
             raise
         click.echo(f"mmd-tools: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader (`head`, say) has gone; there is nobody left to tell.
+    except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
         if session.get("debug"):
             raise
-        click.echo(f"mmd-tools: {type(error).__name__}: {error} (run again with --debug for the traceback)", err=True)
+        click.echo(f"mmd-tools: {unforeseen(error)}", err=True)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)
 

@@ -57,19 +57,13 @@ def _calibration(artifact_set: ArtifactSet, samples: Path | None) -> NDArray[np.
 
 
 def _read_samples(path: Path, like: NDArray[np.generic]) -> NDArray[np.generic]:
-    import zipfile
-
-    import numpy as np
-
     from mmd.errors import InputRefused
+    from mmd_tools.archive import read_archive
 
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            inputs: NDArray[np.generic] = archive["inputs"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise InputRefused(
-            f"{path} cannot be read as an .npz with `inputs`: {' '.join(str(error).split())}."
-        ) from error
+    arrays = read_archive(path, lambda reason: InputRefused(f"Cannot read the samples {path}: {reason}."))
+    if "inputs" not in arrays:
+        raise InputRefused(f"{path} has no array `inputs`; it needs samples as they are stored.")
+    inputs: NDArray[np.generic] = arrays["inputs"]
     if inputs.shape[1:] != like.shape[1:] or not len(inputs):
         raise InputRefused(f"{path} holds inputs {list(inputs.shape)}; the set takes [n, *{list(like.shape[1:])}].")
     return inputs.astype(like.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from mmd.artifact.load import ArtifactSet
     from mmd.artifact.manifest import Manifest
+    from mmd.errors import InputRefused
     from mmd.training.engine import Batch, Engine, LossWeights, StepLosses
 
     Arrays = dict[str, NDArray[np.generic]]
@@ -54,11 +54,12 @@ def step(artifact_set: Path, engine: str, variant: str, batches: Path, steps: in
     from mmd.artifact.load import open_set
     from mmd.errors import UsageError
     from mmd.training.engines import open_engine
+    from mmd_tools.archive import read_archive
 
     if not out.absolute().parent.is_dir():
         raise UsageError(f"The folder {out.absolute().parent} for --out does not exist; make it first.")
     opened = open_set(artifact_set)
-    given = _read(batches)
+    given = read_archive(batches, lambda reason: _refused(f"cannot read {batches}: {reason}"))
     plan = _Plan(opened, given, is_cached=variant == "cached")
     runner = open_engine(opened, name=engine, variant="cached" if variant == "cached" else "fused", threads=threads)
     _write(out, _run(runner, plan, steps))
@@ -218,19 +219,6 @@ def _default_numbers(manifest: Manifest) -> dict[str, float]:
     return numbers | {f"beta.{index}": beta for index, beta in enumerate(betas)}
 
 
-def _read(path: Path) -> Arrays:
-    import numpy as np
-
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise _refused(f"{path} is a single array, not an .npz with `inputs` and `labels`")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise _refused(f"{path} cannot be read as an .npz of plain arrays") from error
-
-
 def _write(path: Path, results: Arrays) -> None:
     import numpy as np
 
@@ -241,7 +229,7 @@ def _write(path: Path, results: Arrays) -> None:
     durable.write_bytes(path, encoded.getvalue())
 
 
-def _refused(what: str) -> Exception:
+def _refused(what: str) -> InputRefused:
     from mmd.errors import InputRefused
 
     return InputRefused(f"The batches cannot be used: {what}; `mmd-tools step --help` says what is wanted.")

@@ -26,7 +26,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=FILE, required=True, help="The trained network (ONNX).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=int, help="Instead of the recipe's.")
-@click.option("--engine", default="auto", show_default=True, help="auto, portable or ort_training.")
+@click.option("--engine", type=click.Choice(["auto", "portable", "ort_training"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def train(
     net_name: str,

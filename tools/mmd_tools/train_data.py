@@ -1,6 +1,5 @@
 """What is a network trained on? An .npz of stored inputs, labels, and a split that names who belongs where."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmd.errors import InputRefused
+from mmd_tools.archive import read_archive
 
 REQUIRED = ("inputs", "labels", "split", "splits")
 
@@ -24,12 +24,9 @@ class Part:
 
 def read_prepared(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of `path`. Raises `InputRefused` naming what is missing."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputRefused(f"Cannot read the data {path}: {reason}; `mmd-tools prepare` makes it.") from error
+    arrays = read_archive(
+        path, lambda reason: InputRefused(f"Cannot read the data {path}: {reason}; `mmd-tools prepare` makes it.")
+    )
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise InputRefused(f"The data {path} has no array `{missing[0]}`; `mmd-tools prepare` makes it.")

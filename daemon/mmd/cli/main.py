@@ -3,7 +3,6 @@
 Every command lives in its own module and is imported only when it is called, so that `mmd status` stays quick.
 """
 
-import errno
 import importlib
 import io
 import os
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmd import __version__
-from mmd.errors import MmdError, UsageError
+from mmd.errors import MmdError, UsageError, unforeseen
 from mmd.layout import StateDir, default_config_file, default_state_dir
 
 if TYPE_CHECKING:
@@ -102,16 +101,6 @@ def _common_options() -> list[click.Option]:
     ]
 
 
-_DISK_ADVICE = {
-    errno.ENOSPC: "free some space and try again.",
-    errno.EDQUOT: "free some space and try again.",
-    errno.EACCES: "change its owner or mode, or run this as its owner.",
-    errno.EPERM: "change its owner or mode, or run this as its owner.",
-    errno.EROFS: "choose another place, or make it writable.",
-}
-"""What to do when a disk refuses what a command did not expect to be refused."""
-
-
 class _ReaderLeft(Exception):
     """Whoever reads the output (`head`, say) has gone; there is nobody left to tell."""
 
@@ -173,17 +162,9 @@ def main() -> None:
     except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
         if session.debug:
             raise
-        print(f"mmd: {_unforeseen(error)}", file=sys.stderr)
+        print(f"mmd: {unforeseen(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)
-
-
-def _unforeseen(error: Exception) -> str:
-    advice = _DISK_ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
-    if not isinstance(error, OSError) or advice is None:
-        return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
-    place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror}; {advice}"
 
 
 if __name__ == "__main__":

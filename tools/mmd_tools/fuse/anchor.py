@@ -1,29 +1,23 @@
 """Is the anchor set one that this artifact set can use?"""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmd.errors import UsageError
+from mmd_tools.archive import read_archive
 
 
 def read_anchor(
     path: Path, shape: tuple[int, ...], classes: int, *, is_audio: bool = False
 ) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
     """Return inputs [n, *shape] as stored and labels [n]. Raises `UsageError` naming what does not fit."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = {"inputs", "labels"} - set(archive.files)
-            if missing:
-                raise UsageError(
-                    f"The anchor set {path} has no array `{sorted(missing)[0]}`; it needs inputs and labels."
-                )
-            inputs, labels = archive["inputs"], archive["labels"]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UsageError(f"Cannot read the anchor set {path}: {reason}.") from error
+    arrays = read_archive(path, lambda reason: UsageError(f"Cannot read the anchor set {path}: {reason}."))
+    missing = {"inputs", "labels"} - set(arrays)
+    if missing:
+        raise UsageError(f"The anchor set {path} has no array `{sorted(missing)[0]}`; it needs inputs and labels.")
+    inputs, labels = arrays["inputs"], arrays["labels"]
     known = ("int16",) if is_audio else ("uint8", "float32")
     if inputs.dtype not in map(np.dtype, known):
         raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; {' and '.join(known)} fit.")

@@ -65,8 +65,9 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
     from mmd_tools.fuse.network import read_network
     from mmd_tools.shrink.frontier import best_that_fits, grid, weigh
 
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"The folder {out.absolute().parent} for --out does not exist; make it first.")
+    for option, path in (("--out", out), ("--plot", plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"The folder {path.absolute().parent} for {option} does not exist; make it first.")
     if plot is not None:
         _require_matplotlib()
     budget, data = _budget(options), _data(options)

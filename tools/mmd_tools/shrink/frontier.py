@@ -104,6 +104,9 @@ def weigh(
     report: Callable[[str], None] = lambda stage: None,
 ) -> Iterator[Candidate]:
     """Yield each candidate with what a step of it needs and, where there is data, how well it does once trained."""
+    for resolution in {each.resolution for each in factors if each.resolution < 1}:
+        # A resolution that does not fit is refused before anything is measured.
+        lower_resolution(mentor, resolution)
     for number, each in enumerate(factors, start=1):
         name = f"{number} of {len(factors)}: width {each.width:g}, depth {each.depth:g}, resolution {each.resolution:g}"
         report(f"{name}: measuring a step")
