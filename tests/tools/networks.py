@@ -200,8 +200,8 @@ def recipe(folder: Path, **changes: object) -> Recipe:
 
 def one_batch_descends(
     artifact_set: ArtifactSet, inputs: np.ndarray, labels: np.ndarray, *, steps: int, engine: str = "portable"
-) -> None:
-    """Take some steps on one batch, the Mentor in the step, and hold that the loss has gone down."""
+) -> list[float]:
+    """Take some steps on one batch, the Mentor in the step, hold that the loss has gone down and return it by step."""
     from mmd.artifact.load import normalise
     from mmd.training.engine import Batch, LossWeights
     from mmd.training.engines import open_engine
@@ -213,3 +213,4 @@ def one_batch_descends(
     losses = [opened.step(batch, weights, 1e-3) for _ in range(steps)]
     assert all(np.isfinite(each.total) for each in losses)
     assert losses[-1].total < losses[0].total
+    return [each.total for each in losses]
