@@ -395,7 +395,8 @@ def test_a_damaged_artifact_set_leaves_the_round_open(board: Board, tmp_path: Pa
 def test_a_round_that_was_never_begun_is_refused(board: Board, capsys: Capture) -> None:
     code, events = run_trainer(board, capsys)
     assert code == 4
-    assert events == [{"event": "failed", "message": f"There is no round 1 in {board.state.rounds}."}]
+    message = f"There is no round 1 in {board.state.rounds}."
+    assert events == [{"event": "failed", "message": message, "out_of_memory": False}]
 
 
 def test_a_closed_round_has_nothing_to_say(board: Board, capsys: Capture) -> None:
