@@ -20,7 +20,7 @@ from mmd.promotion.outcome import read_outcome
 from mmd.supervisor.memory import learn
 from mmd.training.plan import read_plan, round_folder
 
-MEMORY_MIB = 360
+MEMORY_MIB = 420
 """Enough for half of the batch, too little for all of it."""
 CONFIGURATION = f"""
 [training]
