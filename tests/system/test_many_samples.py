@@ -1,7 +1,7 @@
 """Does a round on many samples stay within the trainer's memory budget? The shipped set, and the real trainer child."""
 
-import os
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,17 @@ def stored(root: Path, count: int) -> StateDir:
     return state
 
 
+def peak_mib(child: "subprocess.Popen[bytes]") -> float:
+    """Wait for the child and return its peak; what wait4 counts begins with the size of the process that forked it."""
+    peak = 0.0
+    while child.poll() is None:
+        for line in Path(f"/proc/{child.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                peak = int(line.split()[1]) / 1024
+        time.sleep(0.01)
+    return peak
+
+
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("variant", ["cached", "fused"])
 def test_the_trainer_needs_no_more_than_its_budget(tmp_path: Path, count: int, variant: str) -> None:
@@ -51,7 +62,7 @@ def test_the_trainer_needs_no_more_than_its_budget(tmp_path: Path, count: int, v
     with SampleStore(state.samples_db) as store:
         begin_round(state, Config(training=training, gate=GateConfig(folds=0)), store)
     child = subprocess.Popen(trainer_command(state, 1), stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    peak = peak_mib(child)
+    assert child.returncode == 0
     assert read_verdict(state.rounds / "0001") is not None
-    assert usage.ru_maxrss / 1024 <= BUDGET_MIB
+    assert 50 < peak <= BUDGET_MIB

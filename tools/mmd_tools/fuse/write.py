@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as MissingKernel
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from mmd.artifact.load import file_sha256
 from mmd.artifact.manifest import (
@@ -101,9 +103,17 @@ def _memory(content: SetContent, batch: int, moments: int) -> dict[str, int]:
     quarter = -(-batch // 4)
     return (
         {key: step_bytes(model, batch, engine="portable", **held) for key, model in portable.items()}
-        | {key: step_bytes(model, batch, engine="ort_training", **held) for key, model in training.items()}
+        | {key: size for key, model in training.items() if (size := _training_bytes(model, batch, held)) is not None}
         | {f"{key}.in_quarters": parts_bytes(model, quarter, **held) for key, model in portable.items()}
     )
+
+
+def _training_bytes(model: onnx.ModelProto, batch: int, held: dict[str, int]) -> int | None:
+    """Return the peak of onnxruntime-training's step; `None` where it lacks a kernel (an LSTM both ways)."""
+    try:
+        return step_bytes(model, batch, engine="ort_training", **held)
+    except (MissingKernel, RuntimeException):
+        return None
 
 
 def _manifest(content: SetContent, recipe: Recipe, files: dict[str, FileRecord], memory: dict[str, int]) -> Manifest:
