@@ -16,7 +16,8 @@ from mmd.artifact.shipped import shipped_owner, shipped_set
 from mmd.errors import ArtifactRefused
 from mmd_tools.cli import cli
 from mmd_tools.nets import build_net, parameter_count
-from mmd_tools.recipe import Recipe, load_recipe
+from mmd_tools.recipe import Recipe
+from mmd_tools.recipe_check import load_recipe
 from mmd_tools.train_score import Scorer
 from mmd_tools.verify import verify
 

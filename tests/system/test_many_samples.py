@@ -9,13 +9,13 @@ import pytest
 
 from mmd.artifact.load import open_set
 from mmd.artifact.shipped import shipped_set
-from mmd.cli.init import form_of
 from mmd.config import Config, GateConfig, TrainingConfig
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_verdict
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
+from mmd.serving.form import form_of
 from mmd.supervisor.rounds import begin_round, trainer_command
 
 BUDGET_MIB = 150
@@ -27,7 +27,7 @@ def stored(root: Path, count: int) -> StateDir:
     root.mkdir()
     state.artifact_set.symlink_to(shipped_set())
     artifact_set = open_set(shipped_set())
-    form = form_of(artifact_set)
+    form = form_of(artifact_set.manifest)
     inputs, labels = artifact_set.anchor()
     rng = np.random.default_rng(0)
     with SampleStore.create(state.samples_db, form, holdout_fraction=0.25) as store:

@@ -15,6 +15,8 @@ from mmd.artifact import open_set
 from mmd.artifact.session import open_session
 from mmd.training.engine import Batch, LossWeights, StepLosses
 from mmd.training.engines import open_engine
+from mmd.training.mentor_outputs import CachedMentor, target_bytes
+from mmd.training.rows import ArrayInputs
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
 from mmd_tools.recipe import LossRecipe, ProbeRecipe
@@ -198,6 +200,21 @@ def test_each_term_equals_its_formula(loss: str, tmp_path: Path) -> None:
     assert losses.soft == pytest.approx(TEMPERATURE**2 * kl, rel=1e-4)
     assert losses.hints[0] == pytest.approx(hint, rel=1e-5)
     assert losses.total == pytest.approx(0.7 * label_loss + 0.4 * losses.soft + 1.3 * hint, rel=1e-5)
+
+
+def test_of_attention_the_board_keeps_one_number_a_place(tmp_path: Path) -> None:
+    losses, x = losses_of(tmp_path, "attention", [0, 1, 2])
+    artifact_set = open_set(tmp_path / "set")
+    manifest = artifact_set.manifest
+    (probe,) = manifest.probes
+    layer = features(plain(4, seed=9), "relu1", x)
+    assert (probe.mentor, probe.mentor_layer) == ("target/0", "mentor/relu1")
+    assert probe.mentor_shape == (layer[0, 0].size,)
+    outputs = CachedMentor(artifact_set, ArrayInputs(x)).rows(np.arange(3), np.zeros(3, np.int64))
+    np.testing.assert_allclose(outputs["target/0"], attention_map(layer), rtol=1e-3)
+    assert target_bytes(manifest) == 2 * (layer[0, 0].size + len(manifest.classes))
+    cached, _ = open_engine(artifact_set).gradients(Batch(x, np.array([0, 1, 2]), outputs), WEIGHTS)
+    assert cached.hints[0] == pytest.approx(losses.hints[0], rel=1e-2)
 
 
 def test_a_batch_without_labels_has_no_label_loss(tmp_path: Path) -> None:

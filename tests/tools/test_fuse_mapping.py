@@ -278,5 +278,5 @@ def test_a_transformer_and_a_convolutional_network_meet_on_the_map_of_the_tokens
     fuse(*(nets if role == "mentor" else nets[::-1]), asked, tmp_path / "set")
     assert [(check.name, check.detail) for check in verify(tmp_path / "set") if not check.passed] == []
     shapes = [probe.mentor_shape for probe in open_set(tmp_path / "set").manifest.probes]
-    assert [shape[1:] for shape in shapes] == [(4, 4) if role == "mentee" else shape[1:] for shape in shapes]
-    assert all(len(shape) == 3 for shape in shapes)
+    assert [shape[1:] for shape in shapes[:2]] == [(4, 4) if role == "mentee" else shape[1:] for shape in shapes[:2]]
+    assert [len(shape) for shape in shapes] == [3, 3, 1]

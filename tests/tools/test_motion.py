@@ -11,7 +11,8 @@ from numpy.lib import format as npy
 from mmd.errors import InputRefused
 from mmd_tools.prepare import prepare
 from mmd_tools.prepare_motion import CHANNELS, NAME, STEPS, read_motion
-from mmd_tools.recipe import Recipe, load_recipe
+from mmd_tools.recipe import Recipe
+from mmd_tools.recipe_check import load_recipe
 from mmd_tools.takes import Takes, anchor_order, split_by_person
 from mmd_tools.train_data import part, read_prepared
 

@@ -6,7 +6,8 @@ import pytest
 
 from mmd.errors import UsageError
 from mmd_tools.presets import PRESETS
-from mmd_tools.recipe import Recipe, load_recipe
+from mmd_tools.recipe import Recipe
+from mmd_tools.recipe_check import load_recipe
 
 WHOLE = """
 name = "digits"

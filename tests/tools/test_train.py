@@ -14,7 +14,8 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD
 from mmd.augmentation import Augmentation
 from mmd.errors import InputRefused, TrainingFailed, UsageError
 from mmd_tools.nets import NetRecipe, PretrainRecipe, build_net
-from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe, load_recipe
+from mmd_tools.recipe import InputRecipe, ProbeRecipe, Recipe
+from mmd_tools.recipe_check import load_recipe
 from mmd_tools.train import train
 from mmd_tools.train_data import Part, part, read_prepared
 from mmd_tools.train_run import Epoch, TrainRequest, learning_rate, train_network

@@ -10,7 +10,7 @@ import click
 
 from mmd import __version__
 from mmd.errors import MmdError, unforeseen
-from mmd_tools.lazy import LazyGroup, ReaderLeft
+from mmd.lazy import LazyGroup, ReaderLeft
 
 COMMANDS = {
     "prepare": "mmd_tools.prepare:prepare",

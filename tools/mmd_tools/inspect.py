@@ -149,7 +149,7 @@ def inspect_command(
 def _weigh(network: Path, mentor: Path | None, recipe_file: Path | None, batch: int) -> "Weighed":
     from rich.console import Console
 
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
     from mmd_tools.weigh import weigh
 
     recipe = load_recipe(recipe_file) if recipe_file else None

@@ -74,7 +74,7 @@ class NetRecipe(_Section, frozen=True):
     """A text a layer, as "conv 8 5", "relu", "pool 2", "flatten", "fc 10"; the last has the classes."""
     input: tuple[Count, ...]
     """Without the batch: (channels, height, width), or (features,)."""
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of the first weights."""
     training: PretrainRecipe = PretrainRecipe()
     augment: Augmentation = Augmentation()

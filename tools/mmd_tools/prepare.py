@@ -56,7 +56,7 @@ def prepare_digits(data: Path, out: Path, anchor_file: Path) -> None:
 def prepare_speech(data: Path, recipe_file: Path, stranger: str, out: Path, anchor_file: Path) -> None:
     """Split spoken digits: all of one speaker's for the test, the others' by take."""
     from mmd_tools.prepare_speech import read_speech
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     _save_takes(read_speech(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
@@ -70,7 +70,7 @@ def prepare_speech(data: Path, recipe_file: Path, stranger: str, out: Path, anch
 def prepare_motion(data: Path, recipe_file: Path, stranger: str, out: Path, anchor_file: Path) -> None:
     """Cut wrist motion into windows: all of one person's for the test, the others' by take."""
     from mmd_tools.prepare_motion import read_motion
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     _save_takes(read_motion(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
@@ -98,7 +98,7 @@ def prepare_owner(data: Path, writer: int, out: Path) -> None:
 def prepare_strangers(data: Path, mentee: Path, mentor: Path, recipe_file: Path, at_least: int) -> None:
     """List the strangers, those first whom the Mentee reads worst."""
     from mmd_tools.prepare_pictures import score_strangers
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     scores = score_strangers(_load(data), mentee, mentor, load_recipe(recipe_file).input, at_least=at_least)
     click.echo("writer  digits  mentee  mentor")

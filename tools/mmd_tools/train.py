@@ -45,7 +45,7 @@ def train(
     from rich.console import Console
 
     from mmd.durable import make_folder, write_bytes
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
     from mmd_tools.train_data import part, read_prepared
     from mmd_tools.train_run import TrainRequest
 
@@ -80,7 +80,7 @@ def train(
 
 def _named(recipe: "Recipe", name: str) -> "NetRecipe":
     from mmd.errors import UsageError
-    from mmd_tools.recipe import nearest
+    from mmd_tools.nearest import nearest
 
     if name not in recipe.nets:
         raise UsageError(f"The recipe has no [nets.{name}]; {nearest(name, list(recipe.nets))}")

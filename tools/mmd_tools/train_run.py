@@ -22,8 +22,9 @@ from mmd.training.schedule import betas_at
 from mmd_tools.audio.augment import augment_recordings, mask_features
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.network import read_network
+from mmd_tools.nearest import nearest
 from mmd_tools.nets import AudioAugmentRecipe, PretrainRecipe, with_weights
-from mmd_tools.recipe import Recipe, nearest
+from mmd_tools.recipe import Recipe
 from mmd_tools.train_data import Part
 from mmd_tools.train_score import Scorer
 

@@ -12,7 +12,6 @@ from mmd.layout import StateDir
 
 if TYPE_CHECKING:
     from mmd.artifact import ArtifactSet
-    from mmd.samples.form import SampleForm
 
 FOLDER_MODE = 0o750
 """The owner's samples lie in there: nobody else looks in."""
@@ -56,21 +55,6 @@ def init(session: Session, set_folder: Path | None, force: bool) -> None:
     print(f"Installed {source.manifest.name} in {state.root}; next: mmd ingest")
 
 
-def form_of(artifact_set: "ArtifactSet") -> "SampleForm":
-    """Return what a sample of this set looks like."""
-    from mmd.samples.form import SampleForm
-
-    manifest = artifact_set.manifest
-    spec = manifest.input
-    return SampleForm(
-        kind=spec.kind,
-        shape=spec.stored_shape,
-        classes=manifest.classes,
-        rate_hz=spec.rate_hz,
-        spare=manifest.spare_classes,
-    )
-
-
 def _shipped() -> Path:
     from mmd.artifact.shipped import shipped_set
 
@@ -108,13 +92,14 @@ def _replace(session: Session, source: "ArtifactSet") -> None:
     from mmd.durable import remove_folder
     from mmd.samples.row_cache import remove_cache
     from mmd.samples.store import SampleStore
+    from mmd.serving.form import form_of
     from mmd.supervisor.lock import DaemonLock
 
     state = session.state
     with DaemonLock(state.lock_file):
         if state.samples_db.exists():
             with SampleStore(state.samples_db, check=True) as store:
-                store.adopt(form_of(source))
+                store.adopt(form_of(source.manifest))
                 store.mark_all_new()
         remove_cache(state.cache_db)
         # The set goes last: until then this can be tried again.
@@ -128,16 +113,17 @@ def _finish(session: Session, source: "ArtifactSet") -> None:
     from mmd.durable import make_folder
     from mmd.promotion.models import ModelStore
     from mmd.samples.store import SampleStore
+    from mmd.serving.form import form_of
 
     state = session.state
     for leftover in state.root.glob(".*.removed"):
         shutil.rmtree(leftover, ignore_errors=True)
     if state.samples_db.exists() and state.samples_db.stat().st_size:
         with SampleStore(state.samples_db, check=True) as store:
-            store.adopt(form_of(source))
+            store.adopt(form_of(source.manifest))
     else:
         fraction = session.config.samples.holdout
-        SampleStore.create(state.samples_db, form_of(source), holdout_fraction=fraction).close()
+        SampleStore.create(state.samples_db, form_of(source.manifest), holdout_fraction=fraction).close()
     make_folder(state.inbox)
     # The set last: a state folder with a set counts as initialised.
     ModelStore(state).create_shipped(source)

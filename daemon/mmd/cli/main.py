@@ -3,7 +3,6 @@
 Every command lives in its own module and is imported only when it is called, so that `mmd status` stays quick.
 """
 
-import importlib
 import io
 import os
 import sys
@@ -16,6 +15,7 @@ import click
 from mmd import __version__
 from mmd.errors import MmdError, UsageError, unforeseen
 from mmd.layout import StateDir, default_config_file, default_state_dir
+from mmd.lazy import LazyGroup, ReaderLeft
 
 if TYPE_CHECKING:
     from mmd.config import Config
@@ -101,36 +101,22 @@ def _common_options() -> list[click.Option]:
     ]
 
 
-class _ReaderLeft(Exception):
-    """Whoever reads the output (`head`, say) has gone; there is nobody left to tell."""
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            # click would make exit code 1 of it.
-            raise _ReaderLeft from error
-        return result
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+class _Commands(LazyGroup):
+    """Every command takes the common options, too."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        if not any(parameter.name == "config_file" for parameter in command.params):
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and not any(parameter.name == "config_file" for parameter in command.params):
             command.params.extend(_common_options())
         return command
 
 
-@click.group(cls=LazyGroup, params=list(_common_options()), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    places=COMMANDS,
+    params=list(_common_options()),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="mmd")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -156,7 +142,7 @@ def main() -> None:
             raise
         print(f"mmd: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except _ReaderLeft:
+    except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1

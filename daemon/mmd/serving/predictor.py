@@ -28,7 +28,7 @@ from mmd.artifact.session import open_session
 from mmd.config import SamplesConfig
 from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
 from mmd.layout import StateDir
-from mmd.samples.form import SampleForm
+from mmd.serving.form import form_of
 
 log = logging.getLogger(__name__)
 
@@ -176,16 +176,11 @@ def _as_batch(array: NDArray[np.generic], manifest: Manifest) -> NDArray[np.gene
     return batch
 
 
-def _form(manifest: Manifest) -> SampleForm:
-    spec = manifest.input
-    return SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=manifest.classes, rate_hz=spec.rate_hz)
-
-
 def _heard(array: NDArray[np.generic], rate_hz: int, loaded: _Loaded) -> NDArray[np.generic]:
     """Bring one recording to the form in which the store would hold it."""
     from mmd.samples.recording import stored_recording
 
-    form = _form(loaded.manifest)
+    form = form_of(loaded.manifest)
     if form.kind != "audio":
         raise InputRefused(f"The model takes {form.described}, no recordings; leave the rate away.")
     if array.ndim not in (1, 2) or not array.size or (array.dtype.kind != "f" and array.dtype != np.int16):
@@ -209,7 +204,7 @@ def _read(path: Path, loaded: _Loaded) -> NDArray[np.generic]:
     from mmd.samples.decode import decode
     from mmd.samples.find import ARRAY_SUFFIXES, opened
 
-    form = _form(loaded.manifest)
+    form = form_of(loaded.manifest)
     suffix = path.suffix.lower()
     try:
         with opened(path) as file:

@@ -26,7 +26,7 @@ def view_of(
     seeds = np.random.SeedSequence([seed, _VIEW, number, int(identifier, 16)])
     varied = augment(stored[None], how, np.random.Generator(np.random.Philox(seeds)))[0]
     if stored.dtype.kind in "ui":
-        limits = np.iinfo(stored.dtype)  # type: ignore[type-var]
+        limits = np.iinfo(stored.dtype.str)
         varied = np.clip(np.rint(varied), limits.min, limits.max)
     viewed: NDArray[np.generic] = varied.astype(stored.dtype)
     return viewed

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.load import open_set
 from mmd.artifact.session import open_session
-from mmd.cli.init import form_of
 from mmd.errors import InputRefused
 from mmd.promotion.gate import log_softmax
 from mmd.samples.records import NewSample
+from mmd.serving.form import form_of
 from mmd.serving.predictor import Predictor
 from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round, finish_round
@@ -111,12 +112,12 @@ def test_the_same_set_again_keeps_the_names_and_another_one_those_that_fit(board
         for name in ("x", "y"):
             store.name_class(name)
         store.label(store.training_ids()[0], "x")
-        store.adopt(form_of(board.artifact_set))
+        store.adopt(form_of(board.artifact_set.manifest))
         assert store.form.classes == (*CLASSES, "x", "y")
         with pytest.raises(InputRefused, match="knows no label `x`"):
-            store.adopt(form_of(open_set(GOLDEN)))
+            store.adopt(form_of(open_set(GOLDEN).manifest))
         store.label(store.training_ids()[0], "a")
-        store.adopt(form_of(open_set(GOLDEN)))
+        store.adopt(form_of(open_set(GOLDEN).manifest))
         assert store.form.classes == CLASSES
     with board.store() as store:
         assert store.form.classes == CLASSES
@@ -124,8 +125,10 @@ def test_the_same_set_again_keeps_the_names_and_another_one_those_that_fit(board
 
 @pytest.mark.parametrize("soft", ["kl", "mse", "dkd"])
 @pytest.mark.parametrize("engine_name", ["portable", "ort_training"])
-def test_soft_targets_say_nothing_about_a_spare_output(tmp_path: Path, soft: str, engine_name: str) -> None:
-    artifact_set = open_set(build_tiny_set(tmp_path, spare_classes=SPARE, soft=soft))  # type: ignore[arg-type]
+def test_soft_targets_say_nothing_about_a_spare_output(
+    tmp_path: Path, soft: Literal["kl", "mse", "dkd"], engine_name: str
+) -> None:
+    artifact_set = open_set(build_tiny_set(tmp_path, spare_classes=SPARE, soft=soft))
     inputs, labels = tiny_samples(16, 5)
     labels[:10] = [4, 4, 4, 4, 4, 4, 4, 4, 5, -1]
     outputs = CachedMentor(artifact_set, ArrayInputs(inputs)).rows(np.arange(16), np.zeros(16, np.int64))

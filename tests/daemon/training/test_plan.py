@@ -162,8 +162,8 @@ def test_views_cost_no_steps() -> None:
 
 
 def test_a_kind_of_input_that_nobody_knows_how_to_vary_is_refused() -> None:
-    def with_views(**training: object) -> RoundPlan:
-        config = Config(training=TrainingConfig(views=2, **training))  # type: ignore[arg-type]
+    def with_views(augmentation: Augmentation | None = None) -> RoundPlan:
+        config = Config(training=TrainingConfig(views=2, augmentation=augmentation))
         return planned(config, manifest=image_manifest({}, shape=(4, 8)))
 
     with pytest.raises(UsageError, match=r"set training\.views to 1"):

@@ -1,5 +1,6 @@
 """Does the step graph run everywhere: in the blocked layout where it can, as it is where it cannot?"""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,10 @@ def test_a_processor_without_blocks_trains_alike(artifact_set: ArtifactSet, monk
 def test_a_runtime_that_refuses_the_blocked_graph_trains_alike(
     artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(model: object, **options: Any) -> object:
+    def refuse(model: Path | bytes, **options: Any) -> object:
         if isinstance(model, bytes):
             raise ArtifactRefused("onnxruntime refuses the model")
-        return open_session(model, **options)  # type: ignore[arg-type]
+        return open_session(model, **options)
 
     here = losses(artifact_set, size=8)
     monkeypatch.setattr(step_graph, "open_session", refuse)

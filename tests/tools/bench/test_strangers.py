@@ -16,7 +16,8 @@ from mmd_tools.bench.owners_report import OwnersResults
 from mmd_tools.bench.owners_run import DEFAULT, MENTOR, SHIPPED
 from mmd_tools.bench.tables import read_raw
 from mmd_tools.prepare_speech import read_speech
-from mmd_tools.recipe import Recipe, load_recipe
+from mmd_tools.recipe import Recipe
+from mmd_tools.recipe_check import load_recipe
 from mmd_tools.takes import SPLITS, anchor_order, split_by_person
 from mmd_tools.train_data import Part
 

@@ -2,7 +2,7 @@
 
 import click
 
-from mmd_tools.lazy import LazyGroup
+from mmd.lazy import LazyGroup
 
 BENCHMARKS = {
     "step": "mmd_tools.bench.step:step_command",

@@ -114,7 +114,7 @@ def _writers(data: Path | None, set_folder: Path | None, count: int, group: "Gro
 def _strangers(kind: str, data: Path | None, recipe_file: Path | None, sets: Path | None) -> "list[Person]":
     from mmd.errors import UsageError
     from mmd_tools.bench.strangers import read_people
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     if data is None or sets is None:
         raise UsageError(f"--kind {kind} needs --data with the public files and --sets for what is made of them.")

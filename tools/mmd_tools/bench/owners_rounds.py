@@ -22,9 +22,9 @@ from mmd.errors import UsageError
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
-from mmd.samples.form import SampleForm
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
+from mmd.serving.form import form_of
 from mmd.supervisor.rounds import begin_round, finish_round
 from mmd.supervisor.trainer import Departure, Voice, train
 from mmd.training.engines import open_engine
@@ -84,13 +84,11 @@ class _Silent(Voice):
 def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, config: Config) -> Iterator[StateDir]:
     """Give the state folder of an owner who has ingested `own`, as `mmd init` and `mmd ingest` leave it."""
     manifest = artifact_set.manifest
-    spec = manifest.input
-    form = SampleForm(kind=spec.kind, shape=spec.stored_shape, classes=manifest.classes, rate_hz=spec.rate_hz)
     with tempfile.TemporaryDirectory(prefix="mmd-owner-") as folder:
         state = StateDir(Path(folder))
         state.artifact_set.symlink_to(artifact_set.folder.absolute(), target_is_directory=True)
         ModelStore(state).create_shipped(artifact_set)
-        with SampleStore.create(state.samples_db, form, holdout_fraction=config.samples.holdout) as store:
+        with SampleStore.create(state.samples_db, form_of(manifest), holdout_fraction=config.samples.holdout) as store:
             store.add(
                 NewSample(image.tobytes(), manifest.classes[label] if has_labels else None, f"sample {place}")
                 for place, (image, label) in enumerate(zip(own.inputs, own.labels, strict=True))

@@ -27,7 +27,8 @@ from mmd_tools.fuse.projectors import fit_projectors, start_at
 from mmd_tools.fuse.rewrite import Unfit
 from mmd_tools.fuse.widths import settle_widths
 from mmd_tools.fuse.write import SetContent, input_spec, write_set
-from mmd_tools.recipe import AutoRecipe, ProbeRecipe, Recipe, check_recipe
+from mmd_tools.recipe import AutoRecipe, ProbeRecipe, Recipe
+from mmd_tools.recipe_check import check_recipe
 
 Report = Callable[[str], None]
 

@@ -32,7 +32,7 @@ def fuse_command(
 
     from mmd.errors import UsageError
     from mmd_tools.fuse import fuse
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     if (mentor is None) != no_mentor:
         raise UsageError("Name a --mentor, or say --no-mentor for a set that trains on labels alone.")
@@ -58,7 +58,7 @@ def pairs_command(mentor: Path, mentee: Path, recipe: Path, as_json: bool) -> No
     from rich.console import Console
 
     from mmd_tools.fuse import find_pairs
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
 
     asked = load_recipe(recipe)
     with Console(stderr=True).status("comparing the layers"):

@@ -218,13 +218,15 @@ def cosine(nodes: Nodes, mentee: str, mentor: str, *, out: str) -> None:
 def attention(nodes: Nodes, mentee: str, mentor: str, *, out: str) -> None:
     """mean((q(s) - q(m))^2) with q the map of mean squares over the channels, scaled to length 1.
 
-    Attention transfer: Zagoruyko & Komodakis, arXiv:1612.03928, in the form of the authors' code.
+    Attention transfer: Zagoruyko & Komodakis, arXiv:1612.03928, in the form of the authors' code. The Mentor's side is
+    given as q(m), a row of its places: all that a cache has to hold.
     """
-    difference = nodes.add("Sub", [_attention_map(nodes, mentee), _attention_map(nodes, mentor)])
+    difference = nodes.add("Sub", [attention_map(nodes, mentee), mentor])
     nodes.mean(nodes.square(difference), out=out)
 
 
-def _attention_map(nodes: Nodes, features: str) -> str:
+def attention_map(nodes: Nodes, features: str) -> str:
+    """[n, channels, *places] -> [n, places]"""
     energy = nodes.add("ReduceMean", [nodes.square(features)], axes=[1], keepdims=0)
     row = nodes.add("Flatten", [energy], axis=1)
     length = nodes.add("Unsqueeze", [_norm(nodes, row), nodes.constant([1], np.int64)])

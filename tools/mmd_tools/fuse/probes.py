@@ -1,6 +1,7 @@
 """How are two layers of different shapes made comparable? Brought to the same places, then to the same width."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from mmd.artifact.manifest import Point
 from mmd.errors import UsageError
 from mmd_tools.fuse.alignment import Layer, Shape, Steps, add_steps, after, align, layer_of
-from mmd_tools.fuse.losses import CHANNEL_FREE, Nodes
+from mmd_tools.fuse.losses import CHANNEL_FREE, Nodes, attention_map
 from mmd_tools.fuse.network import Network
-from mmd_tools.recipe import ProbeRecipe, Width, nearest
+from mmd_tools.nearest import nearest
+from mmd_tools.recipe import ProbeRecipe, Width
 
 Floats = NDArray[np.float32]
 
@@ -75,17 +77,25 @@ class Probe:
     @property
     def target(self) -> str:
         """Name of what the Mentee is compared with, an output of `mentor.onnx`."""
-        return f"{TARGET_PREFIX}{self.index}" if self.mentor_steps or self.narrows_mentor else f"mentor/{self.mentor}"
+        is_made = self.mentor_steps or self.narrows_mentor or self.is_attention
+        return f"{TARGET_PREFIX}{self.index}" if is_made else f"mentor/{self.mentor}"
 
     @property
     def target_shape(self) -> Shape:
         channels, *places = after(self.mentor_layer.shape, self.mentor_steps)
+        if self.is_attention:
+            return (prod(places),)
         return (self.mentee_layer.channels if self.narrows_mentor else channels, *places)
 
     @property
     def narrows_mentor(self) -> bool:
         is_narrower = self.mentee_layer.channels <= self.mentor_layer.channels
         return self.width == "pca" or (self.width == "select" and is_narrower)
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether the target is a row of the Mentor's attention, place by place, and no layer."""
+        return self.loss == "attention"
 
     @property
     def is_matrix(self) -> bool:
@@ -140,7 +150,9 @@ def add_target(nodes: Nodes, probe: Probe, mentor: str) -> None:
     if not probe.target.startswith(TARGET_PREFIX):
         return
     x = add_steps(nodes, mentor, probe.mentor_layer.shape, probe.mentor_steps)
-    if probe.width == "pca":
+    if probe.is_attention:
+        x = attention_map(nodes, x)
+    elif probe.width == "pca":
         x = _projected(nodes, probe, x)
     elif probe.narrows_mentor:
         x = nodes.add("Gather", [x, nodes.constant(probe.fixed.filters, np.int64)], axis=1)

@@ -109,7 +109,7 @@ def _data(options: dict[str, Any]) -> Data | None:
     import numpy as np
 
     from mmd.errors import UsageError
-    from mmd_tools.recipe import load_recipe
+    from mmd_tools.recipe_check import load_recipe
     from mmd_tools.shrink.frontier import Data
     from mmd_tools.train_data import Part, part, read_prepared
 
