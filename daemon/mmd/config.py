@@ -118,6 +118,23 @@ class DaemonConfig(Section, frozen=True):
     """Whether the daemon takes in what lands in the inbox."""
 
 
+class ServeConfig(Section, frozen=True):
+    """`[serve]`: the inference server."""
+
+    listen: str = ""
+    """A socket's path, or `127.0.0.1:PORT`; never another machine's. Without it `serve.sock` in the state folder."""
+    workers: Count = 2
+    """Requests that are answered at the same time."""
+    max_request_mib: Positive = 8.0
+    """A bigger request is refused; of an array also what it unpacks to."""
+    max_connections: Count = 16
+    """Clients at once; further ones wait until one leaves."""
+    idle_seconds: Positive = 30.0
+    """A connection without a request, or one that is sent no further, is closed after this."""
+    keep_samples: bool = False
+    """Whether `POST /samples` may add to the owner's samples."""
+
+
 class Config(Section, frozen=True):
     """The whole configuration file."""
 
@@ -127,6 +144,7 @@ class Config(Section, frozen=True):
     promotion: PromotionConfig = PromotionConfig()
     conditions: ConditionsConfig = ConditionsConfig()
     daemon: DaemonConfig = DaemonConfig()
+    serve: ServeConfig = ServeConfig()
 
 
 def load_config(path: Path | None) -> Config:

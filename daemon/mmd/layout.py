@@ -51,6 +51,11 @@ class StateDir:
         return self.root / "control.sock"
 
     @property
+    def serve_socket(self) -> Path:
+        """Where `mmd serve` listens, unless told otherwise."""
+        return self.root / "serve.sock"
+
+    @property
     def hold_file(self) -> Path:
         """Present while the user holds training (`mmd pause`)."""
         return self.root / "held"

@@ -10,6 +10,7 @@ import pytest
 from tests.support import Ran, run_mmd
 from tests.tiny import tiny_board
 
+from mmd.layout import StateDir
 from mmd.supervisor.round_runner import STOP_SECONDS
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -34,10 +35,10 @@ def run(*command: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def unit() -> dict[str, list[str]]:
-    """Return the settings of the service, each with its values in order."""
+def unit(name: str = "mmd.service") -> dict[str, list[str]]:
+    """Return the settings of a unit, each with its values in order."""
     settings: dict[str, list[str]] = {}
-    for line in (UNITS / "mmd.service").read_text().splitlines():
+    for line in (UNITS / name).read_text().splitlines():
         if "=" in line and not line.startswith("#"):
             name, _, value = line.partition("=")
             settings.setdefault(name, []).append(value)
@@ -45,21 +46,24 @@ def unit() -> dict[str, list[str]]:
 
 
 @needs_systemd_analyze
-def test_the_service_verifies_without_a_word(tmp_path: Path) -> None:
-    text = (UNITS / "mmd.service").read_text()
-    assert "ExecStart=/opt/mmd/bin/mmd run\n" in text
-    (tmp_path / "mmd.service").write_text(text.replace("/opt/mmd/bin/mmd", sys.executable))
-    ran = run("systemd-analyze", "verify", "--man=no", str(tmp_path / "mmd.service"))
-    complaints = [line for line in ran.err.splitlines() if "mmd.service" in line]
+@pytest.mark.parametrize(("name", "command"), [("mmd.service", "run"), ("mmd-serve.service", "serve")])
+def test_the_service_verifies_without_a_word(tmp_path: Path, name: str, command: str) -> None:
+    text = (UNITS / name).read_text()
+    assert f"ExecStart=/opt/mmd/bin/mmd {command}\n" in text
+    shutil.copy(UNITS / "mmd-serve.socket", tmp_path)
+    (tmp_path / name).write_text(text.replace("/opt/mmd/bin/mmd", sys.executable))
+    ran = run("systemd-analyze", "verify", "--man=no", str(tmp_path / name))
+    complaints = [line for line in ran.err.splitlines() if "mmd" in line]
     assert complaints == []
 
 
 @needs_systemd_analyze
-def test_the_service_is_hardly_exposed() -> None:
-    ran = run("systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / "mmd.service"))
+@pytest.mark.parametrize("name", ["mmd.service", "mmd-serve.service"])
+def test_the_service_is_hardly_exposed(name: str) -> None:
+    ran = run("systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / name))
     if "unrecognized option" in ran.err:
         pytest.skip("this systemd-analyze is too old for --offline")
-    found = re.search(r"Overall exposure level for mmd\.service: ([\d.]+)", ran.out)
+    found = re.search(rf"Overall exposure level for {re.escape(name)}: ([\d.]+)", ran.out)
     assert found is not None, ran.err
     assert float(found.group(1)) <= MOST_EXPOSURE
 
@@ -76,6 +80,14 @@ def test_the_service_has_no_network() -> None:
     settings = unit()
     assert settings["PrivateNetwork"] == ["yes"]
     assert settings["RestrictAddressFamilies"] == ["AF_UNIX AF_NETLINK"]
+
+
+def test_the_server_listens_where_the_command_line_would_and_has_no_network() -> None:
+    assert unit("mmd-serve.socket")["ListenStream"] == [str(StateDir(Path("/var/lib/mmd")).serve_socket)]
+    assert unit("mmd-serve.socket")["SocketMode"] == ["0660"]
+    settings = unit("mmd-serve.service")
+    assert settings["PrivateNetwork"] == ["yes"]
+    assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
 
 
 def test_systemd_waits_longer_for_the_end_than_the_daemon_for_its_trainer() -> None:

@@ -16,7 +16,7 @@ def test_the_page_is_that_of_the_code() -> None:
 
 
 def test_every_section_but_the_conditions_is_there() -> None:
-    expected = {"samples", "training", "training.augmentation", "gate", "promotion", "daemon"}
+    expected = {"samples", "training", "training.augmentation", "gate", "promotion", "daemon", "serve"}
     assert {heading for heading, _ in own_sections()} == expected
 
 

@@ -151,6 +151,11 @@ def is_withdrawn(folder: Path) -> bool:
     return (folder / WITHDRAWN_NAME).exists()
 
 
+def phase_of(folder: Path, card: ModelCard, now: float) -> str:
+    """Return `withdrawn`, or what the card says: `shipped`, `probation` or `confirmed`."""
+    return "withdrawn" if is_withdrawn(folder) else card.phase(now)
+
+
 def read_card(folder: Path) -> ModelCard:
     """Read `card.json` of the generation in `folder`. Raises `StoreDamaged` when it is missing or does not parse."""
     try:

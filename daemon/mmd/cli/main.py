@@ -31,6 +31,7 @@ COMMANDS = {
     "status": "mmd.cli.status:status",
     "why": "mmd.cli.why:why",
     "predict": "mmd.cli.predict:predict",
+    "serve": "mmd.cli.serve:serve",
     "models": "mmd.cli.models:models",
     "rollback": "mmd.cli.rollback:rollback",
     "forget": "mmd.cli.forget:forget",

@@ -1,6 +1,5 @@
 """`mmd predict`: what the serving model sees in files."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from mmd.cli.main import Session, pass_session
 from mmd.errors import InputRefused
 
 if TYPE_CHECKING:
-    from mmd.serving.predictor import Prediction, Predictor
+    from mmd.serving.predictor import Predictor
 
 
 @click.command(short_help="Name what the serving model sees.")
@@ -31,7 +30,7 @@ def predict(session: Session, paths: tuple[Path, ...], as_json: bool) -> None:
 
     from mmd.serving.predictor import Predictor
 
-    predictor = Predictor(session.initialised_state())
+    predictor = Predictor(session.initialised_state(), limits=session.config.samples)
     refusals: list[InputRefused] = []
     for path in _files(paths):
         try:
@@ -63,23 +62,11 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
 
 def _answer(predictor: "Predictor", path: Path, *, as_json: bool) -> None:
     prediction = predictor.predict(path)
+    if as_json:
+        for line in prediction.json_lines(str(path)):
+            print(line, flush=True)
+        return
     rows = len(prediction.labels)
     for row in range(rows):
-        name = str(path) if rows == 1 else f"{path}[{row}]"
-        print(_as_json(prediction, row, name) if as_json else _as_text(prediction, row, name), flush=as_json)
-
-
-def _as_json(prediction: "Prediction", row: int, name: str) -> str:
-    probabilities = map(float, prediction.probabilities[row])
-    return json.dumps(
-        {
-            "path": name,
-            "label": prediction.labels[row],
-            "probabilities": dict(zip(prediction.classes, probabilities, strict=True)),
-            "generation": prediction.generation,
-        }
-    )
-
-
-def _as_text(prediction: "Prediction", row: int, name: str) -> str:
-    return f"{one_line(name)}: {prediction.labels[row]} ({prediction.probabilities[row].max():.1%})"
+        name = one_line(str(path) if rows == 1 else f"{path}[{row}]")
+        print(f"{name}: {prediction.labels[row]} ({prediction.probabilities[row].max():.1%})")

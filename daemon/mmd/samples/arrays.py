@@ -38,6 +38,7 @@ _INPUT_NAMES = ("inputs", "x")
 _LABEL_NAMES = ("labels", "y")
 _RATE_NAMES = ("rate_hz",)
 _PIXELS, _SOUND = (0, 255), (-32768, 32767)
+_ZIP_MAGIC = b"PK\x03\x04"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (
     OSError,
@@ -51,6 +52,15 @@ _DAMAGE = (
     RuntimeError,
 )
 """What numpy and zipfile raise for a damaged file."""
+
+
+def is_array(start: bytes) -> bool:
+    """Return whether a file that begins with `start` is a `.npy` or a `.npz`, whatever it is called."""
+    return start.startswith(npy.MAGIC_PREFIX) or is_archive(start)
+
+
+def is_archive(start: bytes) -> bool:
+    return start.startswith(_ZIP_MAGIC)
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,9 @@ class ArrayFile:
                 raise InputRefused(f"has {self._count or 1} inputs and {len(self._labels)} labels; they must pair up.")
             if (self._count or 1) * form.content_bytes > max_bytes:
                 raise InputRefused(
-                    f"holds {(self._count or 1) * form.content_bytes / 2**20:,.0f} MiB of samples, more than the store "
-                    "may hold (samples.quota_mib); split the file or raise that."
+                    f"holds {(self._count or 1) * form.content_bytes / 2**20:,.1f} MiB of samples, "
+                    f"and at most {max_bytes / 2**20:,.1f} MiB are taken at once (samples.quota_mib; "
+                    "of a request serve.max_request_mib); split the file."
                 )
             self._scale = self._judge()
 

@@ -5,11 +5,12 @@ What is yielded is on disk: every result comes after the commit that holds it. A
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from mmd.config import SamplesConfig
 from mmd.errors import InputRefused
-from mmd.samples.arrays import ArrayFile
+from mmd.samples.arrays import ArrayFile, is_archive, is_array
 from mmd.samples.decode import decode
 from mmd.samples.find import ARRAY_SUFFIXES, Found, Refusal, opened
 from mmd.samples.recording import Resample
@@ -51,6 +52,26 @@ def ingest(
         if batch.is_full:
             yield from batch.commit()
     yield from batch.commit()
+
+
+def ingest_bytes(
+    store: SampleStore,
+    content: bytes,
+    config: SamplesConfig,
+    resample: Resample | None,
+    *,
+    label: str | None,
+    source: str,
+) -> tuple[Added, ...]:
+    """Read and store what is in one file; its first bytes say whether it holds an array.
+
+    Raises `InputRefused` with the reason alone.
+    """
+    file = BytesIO(content)
+    if is_array(content):
+        rows = ArrayFile(file, store.form, is_archive=is_archive(content), max_bytes=config.quota_mib * _MIB)
+        return tuple(store.add(_samples(rows, Found(Path(source), label, source))))
+    return tuple(store.add([NewSample(decode(file, store.form, config, resample), label, source)]))
 
 
 class _Batch:

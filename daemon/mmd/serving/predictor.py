@@ -4,12 +4,15 @@ A program that holds one gets a promoted model at its next call, never half of i
 one cannot be loaded.
 """
 
+import io
+import json
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,8 @@ from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
 from mmd.layout import StateDir
 from mmd.serving.form import form_of
 
+_BATCH = 64
+
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +49,25 @@ class Prediction:
     classes: tuple[str, ...]
     generation: int
     """All rows come from this one model."""
+
+    def json_lines(self, name: str) -> Iterator[str]:
+        """Yield one JSON object a row, as `mmd predict --json` prints it for the file `name`."""
+        for row, (label, probabilities) in enumerate(zip(self.labels, self.probabilities, strict=True)):
+            path = name if len(self.labels) == 1 else f"{name}[{row}]"
+            by_class = dict(zip(self.classes, map(float, probabilities), strict=True))
+            answer = {"path": path, "label": label, "probabilities": by_class, "generation": self.generation}
+            yield json.dumps(answer)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """Which model answers, and what it takes."""
+
+    generation: int
+    sha256: str
+    classes: tuple[str, ...]
+    input: str
+    """In words: `image 1x28x28`."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +84,44 @@ class _Loaded:
     resample: Resampler
 
     def run(self, stored: NDArray[np.generic]) -> Prediction:
-        manifest = self.manifest
-        values = normalise(self.preprocessing(stored), manifest.input)
-        (logits,) = self.session.run([manifest.logits], {manifest.input.name: values})
-        logits = logits[:, : len(self.classes)]
+        """Answer for stored values [n, *shape], some at a time: many need no more memory than some."""
+        starts = range(0, max(1, len(stored)), _BATCH)
+        logits = np.concatenate([self._logits(stored[start : start + _BATCH]) for start in starts])
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
         labels = tuple(self.classes[index] for index in probabilities.argmax(axis=1))
         return Prediction(labels, probabilities, self.classes, self.generation)
 
+    def _logits(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+        manifest = self.manifest
+        values = normalise(self.preprocessing(stored), manifest.input)
+        (logits,) = self.session.run([manifest.logits], {manifest.input.name: values})
+        named: NDArray[np.float32] = logits[:, : len(self.classes)]
+        return named
+
 
 class Predictor:
     """Predicts with whatever model serves. Any number of threads may call it at once."""
 
-    def __init__(self, state: StateDir | Path | str, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        state: StateDir | Path | str,
+        *,
+        threads: int = 1,
+        limits: SamplesConfig | None = None,
+        is_refreshed: bool = False,
+    ) -> None:
         """Load the serving model; when it is damaged, the newest that verifies, with a warning in the log.
 
-        Raises `UsageError` without an artifact set, `StoreDamaged` when no model verifies.
+        `limits` are those of `mmd ingest`. With `is_refreshed` a new model is taken up by `refresh` alone, and no call
+        ever loads one. Raises `UsageError` without an artifact set, `StoreDamaged` when no model verifies.
         """
         self._state = state if isinstance(state, StateDir) else StateDir(Path(state).absolute())
         if not self._state.is_initialised:
             raise UsageError(f"There is no artifact set in {self._state.root}; run `mmd init` first.")
         self._threads = threads
+        self._limits = limits or SamplesConfig()
+        self._is_refreshed = is_refreshed
         self._swapping = threading.Lock()
         self._seen = self._link()
         model, complaints = newest_whole_model(self._state.models)
@@ -96,32 +136,40 @@ class Predictor:
         """The generation that the next call would use, as far as is known now."""
         return self._loaded.generation
 
-    def predict(self, source: "Path | str | NDArray[np.generic]", *, rate_hz: int | None = None) -> Prediction:
-        """Predict one file, or an array of stored values: [n, *shape] or one sample of [*shape].
+    @property
+    def model(self) -> ServedModel:
+        """The model that the next call would use, as far as is known now."""
+        loaded = self._loaded
+        return ServedModel(loaded.generation, loaded.sha256, loaded.classes, form_of(loaded.manifest).described)
+
+    def refresh(self) -> None:
+        """Take up the model that `current` names, if it is another one; those who predict meanwhile use the old one."""
+        link = self._link()
+        if link != self._seen and self._swapping.acquire(blocking=False):
+            try:
+                self._swap()
+                self._seen = link
+            finally:
+                self._swapping.release()
+
+    def predict(self, source: "Path | str | bytes | NDArray[np.generic]", *, rate_hz: int | None = None) -> Prediction:
+        """Predict one file (or what is in it, as bytes), or an array of stored values: [n, *shape] or one of [*shape].
 
         With `rate_hz` the array is one recording as the microphone gave it, of any length: [frames] or
         [frames, channels], floats within -1 to 1 or 16-bit whole numbers.
 
         Raises `InputRefused` for what the model cannot take.
         """
-        loaded = self._current()
+        if not self._is_refreshed:
+            self.refresh()
+        loaded = self._loaded
+        if isinstance(source, bytes):
+            return loaded.run(_decoded(source, loaded, self._limits))
         if isinstance(source, (str, os.PathLike)):
-            return loaded.run(_read(Path(source), loaded))
+            return loaded.run(_read(Path(source), loaded, self._limits))
         if rate_hz is not None:
             return loaded.run(_heard(np.asarray(source), rate_hz, loaded))
         return loaded.run(_as_batch(np.asarray(source), loaded.manifest))
-
-    def _current(self) -> _Loaded:
-        """Return the serving model, loading it first when the link has moved since the last call."""
-        link = self._link()
-        if link != self._seen and self._swapping.acquire(blocking=False):
-            # Others go on with the old model meanwhile; nobody ever waits for a swap.
-            try:
-                self._swap()
-                self._seen = link
-            finally:
-                self._swapping.release()
-        return self._loaded
 
     def _link(self) -> tuple[int, int] | None:
         """Return what tells this `current` from every other one; a new link is a new inode or a later time."""
@@ -198,20 +246,39 @@ def _heard(array: NDArray[np.generic], rate_hz: int, loaded: _Loaded) -> NDArray
     return np.frombuffer(content, form.dtype)[None]
 
 
-def _read(path: Path, loaded: _Loaded) -> NDArray[np.generic]:
+def _read(path: Path, loaded: _Loaded, limits: SamplesConfig) -> NDArray[np.generic]:
     """Decode a file exactly as `mmd ingest` does, so that a prediction sees what training saw."""
-    from mmd.samples.arrays import ArrayFile
-    from mmd.samples.decode import decode
     from mmd.samples.find import ARRAY_SUFFIXES, opened
 
-    form = form_of(loaded.manifest)
     suffix = path.suffix.lower()
     try:
         with opened(path) as file:
-            if suffix in ARRAY_SUFFIXES:
-                contents = [row.content for row in ArrayFile(file, form, is_archive=suffix == ".npz")]
-            else:
-                contents = [decode(file, form, SamplesConfig(), loaded.resample)]
+            return _stored(file, loaded, limits, is_array=suffix in ARRAY_SUFFIXES, is_archive=suffix == ".npz")
     except InputRefused as refusal:
         raise InputRefused(f"{path} {refusal}") from refusal
+
+
+def _decoded(content: bytes, loaded: _Loaded, limits: SamplesConfig) -> NDArray[np.generic]:
+    """Decode what is in a file; its first bytes say whether it holds an array."""
+    from mmd.samples.arrays import is_archive, is_array
+
+    file = io.BytesIO(content)
+    try:
+        return _stored(file, loaded, limits, is_array=is_array(content), is_archive=is_archive(content))
+    except InputRefused as refusal:
+        raise InputRefused(f"The sample {refusal}") from refusal
+
+
+def _stored(
+    file: IO[bytes], loaded: _Loaded, limits: SamplesConfig, *, is_array: bool, is_archive: bool
+) -> NDArray[np.generic]:
+    from mmd.samples.arrays import ArrayFile
+    from mmd.samples.decode import decode
+
+    form = form_of(loaded.manifest)
+    if is_array:
+        rows = ArrayFile(file, form, is_archive=is_archive, max_bytes=limits.quota_mib * 2**20)
+        contents = [row.content for row in rows]
+    else:
+        contents = [decode(file, form, limits, loaded.resample)]
     return np.frombuffer(b"".join(contents), form.dtype).reshape(len(contents), *form.shape)

@@ -1,14 +1,12 @@
 """How does a command ask the running daemon? Imports little: `mmd status` is to answer at once."""
 
-import contextlib
 import json
-import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmd.errors import DaemonNotRunning, MmdError
+from mmd.sockets import short_address
 
 ANSWER_SECONDS = 5.0
 
@@ -44,13 +42,3 @@ def ask(path: Path, request: dict[str, Any], *, seconds: float = ANSWER_SECONDS)
     if not answer.get("ok"):
         raise MmdError(str(answer.get("error", "The daemon refused and did not say why.")))
     return answer
-
-
-@contextlib.contextmanager
-def short_address(path: Path) -> Iterator[str]:
-    """Yield an address of the socket that fits into the 108 bytes of `sun_path`, however deep its folder lies."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

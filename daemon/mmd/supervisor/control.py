@@ -7,7 +7,6 @@ permissions (0660).
 
 import json
 import logging
-import os
 import selectors
 import socket
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mmd.errors import MmdError
-from mmd.supervisor.client import Answer, ask, short_address
+from mmd.sockets import bind_unix
+from mmd.supervisor.client import Answer, ask
 
 __all__ = ["Answer", "ControlServer", "ask"]
 
@@ -37,14 +37,8 @@ class ControlServer:
         self._answer = answer
         self._clients: dict[socket.socket, bytearray] = {}
         path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._listener = bind_unix(path)
         self._listener.setblocking(False)
-        previous_mask = os.umask(0o117)  # 0660 from the first instant on
-        try:
-            with short_address(path) as address:
-                self._listener.bind(address)
-        finally:
-            os.umask(previous_mask)
         self._listener.listen()
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 

@@ -15,11 +15,14 @@ CARRIED = Path(__file__).resolve().parent.parent / "units"
 UNIT_NAME = "mmd.service"
 PLACES = {
     UNIT_NAME: f"etc/systemd/system/{UNIT_NAME}",
+    "mmd-serve.service": "etc/systemd/system/mmd-serve.service",
+    "mmd-serve.socket": "etc/systemd/system/mmd-serve.socket",
     "sysusers.d/mmd.conf": "etc/sysusers.d/mmd.conf",
     "tmpfiles.d/mmd.conf": "etc/tmpfiles.d/mmd.conf",
 }
 USUAL_PROGRAM = "/opt/mmd/bin/mmd"
 """What the unit starts as it is shipped."""
+SERVE_STEP = "systemctl enable --now mmd-serve.socket   # if other programs are to ask the model, too"
 STATE_FOLDER = "/var/lib/mmd"
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """What ProtectHome= and PrivateTmp= hide from the service."""
@@ -63,10 +66,10 @@ def _placement(root: Path, name: str, place: str, program: str) -> Placement:
         content = (CARRIED / name).read_bytes()
     except OSError as error:
         raise MmdError(f"This installation of mmd-daemon lacks {name} ({error.strerror}); install it again.") from error
-    if name == UNIT_NAME:
+    if name.endswith(".service"):
         content = content.replace(USUAL_PROGRAM.encode(), program.encode())
     if destination.is_symlink() and str(destination.readlink()) == "/dev/null":
-        raise UsageError(f"{destination} is masked; run `systemctl unmask {UNIT_NAME}` first.")
+        raise UsageError(f"{destination} is masked; run `systemctl unmask {name}` first.")
     try:
         present = destination.read_bytes() if destination.exists() else None
     except OSError as error:
@@ -101,8 +104,14 @@ def next_steps(root: Path, program: str) -> list[str]:
             init,
             "systemctl daemon-reload",
             "systemctl enable --now mmd",
+            SERVE_STEP,
         ]
-    return [f"systemctl --root={root} enable mmd", f"{init}   # there, once it has started", "systemctl start mmd"]
+    return [
+        f"systemctl --root={root} enable mmd",
+        f"{init}   # there, once it has started",
+        "systemctl start mmd",
+        SERVE_STEP,
+    ]
 
 
 def own_program() -> str:

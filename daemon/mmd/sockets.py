@@ -1,0 +1,35 @@
+"""How is a Unix socket bound so that only its group may use it, however deep its folder lies?"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_OTHERS = 0o117
+"""The mask that leaves 0660."""
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Return a socket bound at `path` with mode 0660 from its first instant on. What lies there has been removed."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    previous_mask = os.umask(_OTHERS)
+    try:
+        with short_address(path) as address:
+            listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(previous_mask)
+    return listener
+
+
+@contextlib.contextmanager
+def short_address(path: Path) -> Iterator[str]:
+    """Yield an address of the socket that fits into the 108 bytes of `sun_path`, however deep its folder lies."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
