@@ -1,11 +1,17 @@
 """What do many tests share that takes a while to make? Made once a worker."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from tests.tiny import GOLDEN, build_tiny_set
 
 from mmd_tools.fuse.gradients import training_build_is_installed
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands under test: a shell's background jobs ignore it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -43,6 +44,17 @@ def eventually(claim: Callable[[], object], *, within: float = 60.0, every: floa
     while not claim():
         assert time.monotonic() < deadline, f"not true within {within:g} s"
         time.sleep(every)
+
+
+@contextlib.contextmanager
+def started(command: list[str], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """Start a process, and kill it where the test fails before the process ends: a long round would hold the suite."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 @dataclass(frozen=True)

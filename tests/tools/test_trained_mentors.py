@@ -76,10 +76,6 @@ def test_a_trained_mentor_teaches_a_small_mentee(
     )
     fuse(path, save(mentee(read.input_shape, read.classes), tmp_path, "mentee.onnx"), recipe, tmp_path / "set")
     checks = verify(tmp_path / "set")
-    if not all(check.passed for check in checks):
-        # Where rounding decides the sign before a ReLU, two engines part on that batch alone; an error shows on each.
-        record_property("seed 0 failed", str([check for check in checks if not check.passed]))
-        checks = verify(tmp_path / "set", seed=1)
     record_property("parameters", sum(int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer))
     for check in checks:
         record_property(check.name, check.detail)

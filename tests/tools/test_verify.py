@@ -7,18 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 from tests.tools import networks
 from tests.tools.networks import plain, recipe, save
 
-from mmd.artifact.load import file_sha256, read_set
+from mmd.artifact.load import ArtifactSet, file_sha256, read_set
 from mmd.artifact.manifest import FileRecord, encode_manifest, manifest_path
 from mmd.errors import ArtifactRefused
+from mmd.training.engine import Batch, LossWeights
+from mmd_tools import verify as verify_module
 from mmd_tools.fuse import fuse, gradients
 from mmd_tools.recipe import ProbeRecipe
-from mmd_tools.verify import Check, verify
+from mmd_tools.verify import Check, Gradients, Way, verify
 
 pytestmark = networks.NEEDS_TRAINING_BUILD
 
@@ -137,6 +140,41 @@ def test_engines_that_disagree_are_found(made: Path) -> None:
         "portable cached and portable fused agree",
         "ort_training cached and portable cached agree",
     ]
+
+
+def test_engines_that_part_where_rounding_decides_the_sign_before_a_relu_agree(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact_set = read_set(built)
+    batch, _ = verify_module._random_batch(artifact_set, 0)
+    model = plain(3)
+    conv = model.graph.node[0]
+    model.graph.output.append(helper.make_tensor_value_info(conv.output[0], onnx.TensorProto.FLOAT, None))
+    before = ort.InferenceSession(model.SerializeToString()).run([conv.output[0]], {"x": batch.inputs})[0]
+    del model.graph.output[-1]
+    largest = before.reshape(*before.shape[:2], 4, 2, 4, 2).max(axis=(3, 5))
+    place = np.unravel_index(np.abs(largest).argmin(), largest.shape)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == conv.input[2])
+    values = numpy_helper.to_array(bias).copy()
+    values[place[1]] -= largest[place]
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    probe = ProbeRecipe(mentor="relu1", mentee="relu1")
+    files = [save(plain(8), tmp_path, "M.onnx"), save(model, tmp_path, "S.onnx")]
+    fuse(*files, recipe(tmp_path, probe=(probe,)), tmp_path / "set")
+    taken = verify_module._gradients
+
+    def on_the_other_side(made: ArtifactSet, way: Way, batches: list[Batch], weights: LossWeights) -> list[Gradients]:
+        """Return what onnxruntime-training says of the first nearby batch where its gradients are others."""
+        if way[0] == "portable":
+            return taken(made, way, batches, weights)
+        here = taken(made, ("portable", "cached"), [batch], weights)[0]
+        there = taken(made, way, verify_module._nearby(batches[0], 7), weights)
+        return [found for found in there if not verify_module._agreement("", found, here).passed][:1]
+
+    monkeypatch.setattr(verify_module, "_gradients", on_the_other_side)
+    checks = verify(tmp_path / "set")
+    assert failed(checks) == []
+    assert sum("rounding decides a sign" in check.detail for check in checks) == 2
 
 
 def test_without_the_training_build_the_portable_engine_is_verified_alone(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support import eventually, run_mmd
+from tests.support import eventually, run_mmd, started
 from tests.tiny import Board, tiny_board
 
 from mmd.config import Config
@@ -136,7 +136,7 @@ def step(board: Board) -> int:
 
 def test_ctrl_c_leaves_the_round_open_at_a_checkpoint(board: Board, tmp_path: Path) -> None:
     env = os.environ | configured(tmp_path, epochs=2000)
-    with subprocess.Popen(command(board, "train", "--force"), env=env, stderr=subprocess.PIPE, text=True) as running:
+    with started(command(board, "train", "--force"), env=env, stderr=subprocess.PIPE, text=True) as running:
         eventually(lambda: step(board) > 3, within=120)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_the_round_open_at_a_checkpoint(board: Board, tmp_path: Pa
 
 def test_killed_it_takes_its_trainer_along(board: Board, tmp_path: Path) -> None:
     env = os.environ | configured(tmp_path, epochs=2000)
-    with subprocess.Popen(command(board, "train", "--force"), env=env) as running:
+    with started(command(board, "train", "--force"), env=env) as running:
         eventually(lambda: step(board) > 3, within=120)
         running.kill()
     eventually(lambda: _is_free(board.state.rounds / "0001" / ".lock"), within=120)
@@ -168,7 +168,7 @@ def _is_free(lock: Path) -> bool:
 def test_on_a_terminal_a_bar_shows_the_steps_and_the_loss(board: Board, tmp_path: Path) -> None:
     main_end, child_end = pty.openpty()
     env = os.environ | configured(tmp_path, epochs=40) | {"TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen(command(board, "train", "--force"), env=env, stdout=subprocess.PIPE, stderr=child_end) as run:
+    with started(command(board, "train", "--force"), env=env, stdout=subprocess.PIPE, stderr=child_end) as run:
         os.close(child_end)
         shown = b""
         while True:
@@ -189,7 +189,7 @@ def test_on_a_terminal_a_bar_shows_the_steps_and_the_loss(board: Board, tmp_path
 
 @contextmanager
 def daemon(board: Board, env: dict[str, str]) -> Iterator[None]:
-    with subprocess.Popen(command(board, "run"), env=os.environ | env, stderr=subprocess.DEVNULL) as running:
+    with started(command(board, "run"), env=os.environ | env, stderr=subprocess.DEVNULL) as running:
         try:
             eventually(board.state.control_socket.exists, within=120)
             yield
