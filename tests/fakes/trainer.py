@@ -1,7 +1,8 @@
 """A trainer that trains nothing: it burns the processor and speaks as the real one does.
 
 Started as a process of its own by `fake_trainer_command`. What it does is told by words in the file `script` in the
-state folder: `steps=N`, `crash_at=N` (once for every line `crash` in it), `silent`, `stubborn`, `evaluating_seconds=X`.
+state folder: `steps=N`, `crash_at=N` (once for every line `crash` in it), `silent`, `stubborn`, `evaluating_seconds=X`,
+`holds=cache` (it writes to the cache all the time) and `holds=store` (it reads samples all the time).
 It eats all memory once there is a file `hog` in the state folder.
 """
 
@@ -9,6 +10,7 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -57,7 +59,24 @@ class Training:
     def leave(self, number: int, frame: FrameType | None) -> None:
         self.is_leaving = "stubborn" not in self.script
 
+    def hold(self, what: str) -> sqlite3.Connection:
+        """Begin something with one of the databases, and never end it."""
+        name, begin = {"cache": ("cache.db", "BEGIN EXCLUSIVE"), "store": ("samples.db", "BEGIN")}[what]
+        connection = sqlite3.connect(self.folder.parent.parent / name, isolation_level=None)
+        connection.execute(begin)
+        connection.execute("SELECT * FROM sqlite_master").fetchone()
+        return connection
+
     def run(self) -> None:
+        held = self.hold(self.script["holds"]) if "holds" in self.script else None
+        self._step_to_the_end()
+        if held is not None:
+            held.close()
+        say(event="evaluating")
+        burn(float(self.script.get("evaluating_seconds", "0.05")))
+        self._judge()
+
+    def _step_to_the_end(self) -> None:
         steps = int(self.script.get("steps", "100"))
         first = int(self.checkpoint.read_text()) if self.checkpoint.exists() else 0
         for step in range(first + 1, steps + 1):
@@ -70,9 +89,6 @@ class Training:
             if self.is_leaving:
                 self.checkpoint.write_text(str(step))
                 sys.exit(0)
-        say(event="evaluating")
-        burn(float(self.script.get("evaluating_seconds", "0.05")))
-        self._judge()
 
     def _crash(self) -> None:
         left = int(self.script.get("crashes", "1"))

@@ -1,6 +1,7 @@
 """Does the real daemon start, suspend, resume, survive and end as its owner expects? With a trainer that only burns."""
 
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -14,6 +15,8 @@ from tests.fakes.running import Rig, is_alive, rig, wait_for_trainer
 from tests.support import call_mmd, eventually, run_mmd, write_png
 
 from mmd.errors import MmdError
+from mmd.samples.row_cache import RowCache
+from mmd.samples.store import SampleStore
 from mmd.supervisor.control import ask
 from mmd.supervisor.history import History
 
@@ -123,6 +126,36 @@ def test_a_suspended_trainer_gives_its_memory_back_at_once_when_memory_is_short(
     board.board.memory(available_mib=20)
     eventually(lambda: not is_alive(trainer.pid))
     assert board.codes() == ["memory_low"]
+
+
+def test_a_trainer_leaves_at_once_when_the_service_manager_wants_memory(board: Rig, tmp_path: Path) -> None:
+    fifo = tmp_path / "memory-pressure"
+    os.mkfifo(fifo)
+    board.environment |= {"MEMORY_PRESSURE_WATCH": str(fifo), "MEMORY_PRESSURE_WRITE": ""}
+    board.script(LONG)
+    board.start()
+    trainer = wait_for_trainer(board)
+    fifo.write_text("now")
+    eventually(lambda: not is_alive(trainer.pid))
+    assert board.codes() == ["memory_pressure"]
+    assert "state=suspended reason=memory_pressure round=1" in board.log
+
+
+@pytest.mark.parametrize("held", ["cache", "store"])
+def test_a_suspended_trainer_that_keeps_others_out_leaves_and_forget_need_not_wait(board: Rig, held: str) -> None:
+    board.script(f"{LONG} holds={held}")
+    with RowCache(board.state.cache_db, "a scope"):
+        pass
+    board.start()
+    trainer = wait_for_trainer(board)
+    with SampleStore(board.state.samples_db) as store:
+        not_in_the_round = store.holdout_ids()[0]
+    board.board.unplug()
+    eventually(lambda: board.is_in("suspended"))
+    ran = run_mmd("forget", not_in_the_round, state=board.state.root)
+    assert (ran.code, ran.out) == (0, "Forgot 1 sample.\n"), ran.err
+    eventually(lambda: not is_alive(trainer.pid))
+    assert board.is_in("suspended")
 
 
 def test_a_killed_trainer_is_started_again_and_goes_on(board: Rig) -> None:

@@ -56,7 +56,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             made.check("systemctl", "daemon-reload")
             yield made
     except CannotRun as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"the service cannot be tried under a real systemd here: {reason}")
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 import json
 import math
-import select
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -18,11 +16,10 @@ if TYPE_CHECKING:
     from mmd.config import Config
     from mmd.layout import StateDir
     from mmd.promotion.outcome import RoundOutcome
-    from mmd.samples.store import SampleStore
+    from mmd.training.plan import RoundPlan
 
 _LOOK_SECONDS = 0.2
 _ASK_SECONDS = 1.0
-_LEAVE_SECONDS = 30.0
 
 
 @click.command(short_help="Run a round of training now, or finish the open one.")
@@ -101,95 +98,23 @@ def _note(status: dict[str, Any]) -> str:
 
 def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: bool) -> "RoundOutcome":
     """Run the trainer child from here, as the daemon would, and act on its verdict."""
-    from mmd.promotion.outcome import read_outcome
     from mmd.samples.store import SampleStore
+    from mmd.supervisor.alone import LoneRound
     from mmd.supervisor.lock import DaemonLock
-    from mmd.supervisor.rounds import begin_round, finish_round, is_judged
-    from mmd.training.plan import round_folder
 
-    with DaemonLock(state.lock_file), SampleStore(state.samples_db) as store:
+    def on_plan(plan: "RoundPlan") -> None:
+        progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
+
+    with DaemonLock(state.lock_file), SampleStore(state.samples_db) as store, LoneRound(state, config) as lone:
         if not force:
-            _require_consent(state, config, store)
-        plan = begin_round(state, config, store)
-        if not is_judged(state, plan.number):
-            progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
-            _run_child(state, config, plan.number, progress)
-        return read_outcome(round_folder(state, plan.number)) or finish_round(state, plan.number, store)
-
-
-def _require_consent(state: "StateDir", config: "Config", store: "SampleStore") -> None:
-    """Raise the first reason against training now."""
-    from pathlib import Path
-
-    from mmd.conditions import sense
-    from mmd.conditions.reading import system_clock
-    from mmd.policy import Facts, Mode, Tracker, decide, look
-    from mmd.supervisor.progress import has_trained, open_round
-
-    now = system_clock()
-    conditions, _ = sense(Path(config.daemon.sys_root), state.root, now=now, limits=config.conditions)
-    counts = store.counts()
-    held = state.hold_file
-    facts = Facts(
-        is_round_open=open_round(state) is not None,
-        trainable=counts.trainable,
-        new=counts.new,
-        has_trained=has_trained(state),
-        held_since=held.stat().st_mtime if held.exists() else None,
-    )
-    tracker = look(Tracker(), conditions, config.conditions)
-    for reason in decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=now):
-        raise _not_now(reason.message, reason.clears_when)
-
-
-def _run_child(state: "StateDir", config: "Config", number: int, progress: "Progress") -> None:
-    """Run the trainer to its end. Raises what it failed with; Ctrl-C asks it to leave."""
-    from mmd.supervisor.rounds import trainer_command
-    from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
-
-    child = TrainerProcess(trainer_command(state, number), memory_mib=config.daemon.trainer_memory_mib)
-    failure, ran_out_of_memory = "", False
-    with _left_on_interrupt(child, number):
-        while not child.has_ended_output:
-            select.select([child.fileno()], [], [])
-            for event in child.read_events():
-                _show_event(event, number, progress)
-                if event["event"] == "failed":
-                    failure, ran_out_of_memory = str(event.get("message")), event.get("out_of_memory") is True
-        status = child.wait(_LEAVE_SECONDS)
-    if ran_out_of_memory or child.was_killed_for_memory:
-        _give_up_for_memory(state, config, number)
-    if status != 0:
-        error = TrainingFailed(
-            failure
-            or f"The trainer of round {number} broke off ({describe_exit(status)}); `mmd train` goes on with it."
-        )
-        error.exit_code = status if status > 0 else 1
-        raise error
-
-
-def _give_up_for_memory(state: "StateDir", config: "Config", number: int) -> NoReturn:
-    """Close the round as the daemon would: it would run out of memory again."""
-    from mmd.promotion.models import ModelStore
-    from mmd.supervisor.memory import learn
-    from mmd.training.plan import read_plan, round_folder
-
-    lesson = learn(state, config, read_plan(round_folder(state, number)))
-    ModelStore(state).close_round(number, "abandoned", lesson.told())
-    raise TrainingFailed(f"Round {number} was abandoned: {lesson.told()}")
-
-
-@contextmanager
-def _left_on_interrupt(child: Any, number: int) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        child.ask_to_leave()
-        child.wait(_LEAVE_SECONDS)
-        click.echo(f"mmd: round {number} stays open; `mmd train` or `mmd run` goes on with it.", err=True)
-        raise
-    finally:
-        child.close()
+            for reason in lone.reasons(store.counts()):
+                raise _not_now(reason.message, reason.clears_when)
+        try:
+            return lone.run(store, on_plan, lambda event: _show_event(event, lone.number or 0, progress))
+        except KeyboardInterrupt:
+            if lone.number is not None:
+                click.echo(f"mmd: round {lone.number} stays open; `mmd train` or `mmd run` goes on with it.", err=True)
+            raise
 
 
 def _show_event(event: dict[str, Any], number: int, progress: "Progress") -> None:

@@ -23,17 +23,26 @@ def pressure_files(root: Path, resource: str) -> Iterator[str]:
 def read_pressure(root: Path, resource: str, alarm: float | None = None) -> Reading[float]:
     """Read one of `cpu`, `memory` and `io`. A kernel without it, or with it switched off, is no problem.
 
-    `alarm` is the share of the last two seconds that a trigger of the kernel told to be passed; the average lags.
+    `alarm` is the share of the last two seconds that the kernel or the service manager told to be passed; the average
+    lags.
     """
+    reading = _average(root, resource)
+    if alarm is not None and (reading.value is None or reading.value < alarm):
+        return Reading(alarm, f"{_waiting('tasks', resource)}, in the last two seconds", reading.problems)
+    return reading
+
+
+def _average(root: Path, resource: str) -> Reading[float]:
     for file in pressure_files(root, resource):
         text = read_text(file)
         if text is not None:
             whose = "tasks of the daemon's control group" if file.endswith(".pressure") else "tasks"
-            reading = _reading(text, f"{whose} that waited for {_WORDS[resource]}", root, file)
-            if alarm is not None and reading.value is not None and reading.value < alarm:
-                return Reading(alarm, f"{reading.detail}, in the last two seconds", reading.problems)
-            return reading
+            return _reading(text, _waiting(whose, resource), root, file)
     return Reading(None, "this kernel tells no pressure")
+
+
+def _waiting(whose: str, resource: str) -> str:
+    return f"{whose} that waited for {_WORDS[resource]}"
 
 
 def _reading(text: str, detail: str, root: Path, file: str) -> Reading[float]:

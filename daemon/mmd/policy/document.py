@@ -69,8 +69,14 @@ of others unless a drop-in says `ProtectProc=default`.
 
 The board is looked at every `daemon.poll_seconds`, and four times a second while training runs. Where there are such
 sources, events ask for a look at once: uevents of power supplies and thermal zones, triggers of the kernel's pressure
-information (more than the stop level in two seconds), and the signals of logind and UPower on the system bus. A source
-that is missing is said once in the log, and by `mmd doctor`.
+information (more than the stop level in two seconds), the signals of logind and UPower on the system bus, and systemd,
+when it wants memory back (`MEMORY_PRESSURE_WATCH`, <https://systemd.io/MEMORY_PRESSURE/>; that counts as memory
+pressure). A source that is missing is said once in the log, and by `mmd doctor`.
+
+Suspended training stands still in its place and keeps its memory. It leaves, with a checkpoint, after
+`daemon.suspend_grace_seconds`; at once where memory is short or wanted back, and where it was stopped in the middle of
+reading or writing samples, which others would wait for. `mmd train` without a daemon looks at the conditions when it
+begins; what it uses counts in the budgets.
 
 All files are read under `daemon.sys_root`, which is `/`.
 

@@ -13,7 +13,7 @@ from mmd.conditions import Instant
 from mmd.config import Config
 from mmd.errors import MmdError, StoreDamaged
 from mmd.layout import StateDir
-from mmd.policy import Code, Reason
+from mmd.policy import Reason
 from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import DONE_NAME, RoundOutcome, read_outcome
@@ -32,11 +32,10 @@ from mmd.supervisor.progress import (
 from mmd.supervisor.retries import RETRY_SECONDS, Retries
 from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
 from mmd.supervisor.states import RUNNING, Event, State, transition
+from mmd.supervisor.suspension import LEAVE_SECONDS, Suspension
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 from mmd.training.plan import read_plan, round_folder
 
-LEAVE_SECONDS = 5.0
-"""A trainer that was asked to leave is killed after this."""
 STOP_SECONDS = 7.0
 """The same when the daemon itself ends; systemd and users expect it gone within 10 s."""
 
@@ -78,9 +77,8 @@ class RoundRunner:
         self.has_trained = has_trained(state_dir)
         self._complaint, self._ran_out_of_memory = "", False
         self._is_evaluating = False
-        self._suspended_at = 0.0
+        self._suspension: Suspension | None = None
         self._config = Config()
-        self._leave_by: float | None = None
         self._take_up_open_round(now)
 
     @property
@@ -106,7 +104,9 @@ class RoundRunner:
             return
         if self.state in RUNNING:
             if reasons:
-                self._suspend(now)
+                assert self.trainer is not None
+                self._suspension = Suspension(self.trainer, self._state_dir, now)
+                self._move(Event.SUSPENDED)
         elif self.state is State.SUSPENDED:
             self._look_while_suspended(reasons, config, now)
         elif not reasons:
@@ -131,37 +131,19 @@ class RoundRunner:
             self.trainer.end(within=STOP_SECONDS)
             self._bury_if_dead(clock())
 
-    # Suspension.
-
-    def _suspend(self, now: Instant) -> None:
-        assert self.trainer is not None
-        self.trainer.suspend()
-        self._suspended_at = now.monotonic
-        self._move(Event.SUSPENDED)
-
     def _look_while_suspended(self, reasons: Sequence[Reason], config: Config, now: Instant) -> None:
         trainer = self.trainer
         if trainer is None:
             if not reasons:
                 self._start(config, now)
-        elif trainer.was_asked_to_leave:
-            if self._leave_by is not None and now.awake >= self._leave_by:
-                log.warning("the trainer did not leave within %g s and is killed", LEAVE_SECONDS)
-                trainer.kill()
-                self._leave_by = None
-        elif not reasons:
+        elif reasons or trainer.was_asked_to_leave:
+            assert self._suspension is not None
+            self._suspension.look(reasons, config, now)
+        else:
             trainer.go_on()
             self._move(Event.STARTED)
             if self._is_evaluating:
                 self._move(Event.EVALUATION_BEGAN)
-        elif self._must_leave(reasons, config, now):
-            trainer.ask_to_leave()
-            self._leave_by = now.awake + LEAVE_SECONDS
-
-    def _must_leave(self, reasons: Sequence[Reason], config: Config, now: Instant) -> bool:
-        """A stopped trainer keeps its memory: it leaves when the memory is wanted, or after the grace."""
-        is_memory_wanted = any(reason.code is Code.MEMORY_LOW for reason in reasons)
-        return is_memory_wanted or now.monotonic - self._suspended_at >= config.daemon.suspend_grace_seconds
 
     # Starting.
 
@@ -188,7 +170,6 @@ class RoundRunner:
             return
         self._complaint, self._ran_out_of_memory = "", False
         self._is_evaluating = False
-        self._leave_by = None
         self._config = config
         self.progress = progress
         self._rounds.begin_round(number, now)

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,10 +31,10 @@ KEYS = [
 ]
 
 
-def status(board: Rig) -> dict[str, object]:
+def status(board: Rig) -> dict[str, Any]:
     ran = call_mmd("status", "--json", state=board.state.root, config=board.config)
     assert ran.code == 0, ran.err
-    found: dict[str, object] = json.loads(ran.out)
+    found: dict[str, Any] = json.loads(ran.out)
     return found
 
 
@@ -43,10 +44,10 @@ def test_without_a_daemon_the_store_is_shown_and_said_so(tmp_path: Path) -> None
         assert list(found) == KEYS
         assert found["daemon"] is None
         assert found["state"] == "waiting"
-        assert found["samples"]["total"] == 50  # type: ignore[index]
-        assert found["model"]["generation"] == 0  # type: ignore[index]
+        assert found["samples"]["total"] == 50
+        assert found["model"]["generation"] == 0
         assert found["round"] is None
-        assert list(found["conditions"]) == list(ConditionsConfig.__struct_fields__)  # type: ignore[call-overload]
+        assert list(found["conditions"]) == list(ConditionsConfig.__struct_fields__)
         ran = call_mmd("status", state=board.state.root, config=board.config)
         assert ran.code == 0
         assert "no_daemon No daemon is running. (since " in ran.out
@@ -72,8 +73,9 @@ def test_with_a_daemon_the_round_and_the_process_are_shown(tmp_path: Path, monke
         found = status(board)
         assert list(found) == KEYS
         assert found["state"] == "training"
-        assert list(found["round"]) == ["number", "step", "steps", "loss", "minutes", "watt_hours"]  # type: ignore[call-overload]
-        assert found["daemon"]["pid"] == board.process.pid  # type: ignore[index, union-attr]
+        assert list(found["round"]) == ["number", "step", "steps", "loss", "minutes", "watt_hours"]
+        assert board.process is not None
+        assert found["daemon"]["pid"] == board.process.pid
         board.board.unplug().zone(1, "garbage")
         eventually(lambda: board.is_in("suspended"))
         text = call_mmd("status", state=board.state.root, config=board.config).out
@@ -90,7 +92,7 @@ def test_an_open_round_without_a_daemon_is_suspended(tmp_path: Path) -> None:
         assert board.stop() == 0
         found = status(board)
         assert found["state"] == "suspended"
-        assert found["round"]["number"] == 1  # type: ignore[index]
+        assert found["round"]["number"] == 1
 
 
 def test_a_damaged_card_is_shown_as_damaged(tmp_path: Path) -> None:

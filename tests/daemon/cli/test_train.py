@@ -16,6 +16,8 @@ from tests.support import eventually, run_mmd, started
 from tests.tiny import Board, tiny_board
 
 from mmd.config import Config
+from mmd.supervisor.history import History
+from mmd.supervisor.ledger import round_cost
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.progress import open_round
 from mmd.supervisor.rounds import begin_round
@@ -116,6 +118,22 @@ def test_a_trainer_that_fails_gives_its_reason_and_its_exit_code(board: Board, t
     assert ran.code == 4
     assert len(ran.error_lines) == 1
     assert "plan.json" in ran.err
+
+
+def test_a_round_without_a_daemon_counts_in_the_budgets_and_in_the_history(board: Board, tmp_path: Path) -> None:
+    env = configured(tmp_path, extra="[conditions.training_time_today]\nstop_minutes = 0.001\n")
+    assert run_mmd("train", state=board.state.root, env=env).code == 0
+    status = json.loads(run_mmd("status", "--json", state=board.state.root, env=env).out)
+    assert status["usage"]["minutes_today"] > 0
+    assert [reason["code"] for reason in status["reasons"] if reason["code"] == "time_budget_spent"]
+    with History(board.state.history_db, read_only=True) as history:
+        assert [(record.number, record.outcome) for record in history.rounds()] == [(1, "promoted")]
+        assert [change.state for change in history.states()] == ["training", "stopped"]
+        assert history.last_verdict() is not None
+    assert round_cost(board.state, 1).seconds > 0
+    ran = run_mmd("train", state=board.state.root, env=env)
+    assert ran.code == 1
+    assert "Training has run for" in ran.err
 
 
 def test_a_folder_in_use_by_something_without_a_socket_is_refused(board: Board, tmp_path: Path) -> None:

@@ -61,4 +61,4 @@ def test_an_alarm_of_the_kernel_counts_where_the_average_lags_behind(bare: Board
     read = {"cpu": cpu_pressure.read, "memory": memory_pressure.read, "io": io_pressure.read}[resource]
     assert read(bare.pressure(resource, "3.00").root, 20.5).value == 20.5
     assert read(bare.pressure(resource, "30.00").root, 20.5).value == 30.0
-    assert read(bare.remove(f"proc/pressure/{resource}").root, 20.5).value is None
+    assert read(bare.remove(f"proc/pressure/{resource}").root, 20.5).value == 20.5, "the service manager told it"

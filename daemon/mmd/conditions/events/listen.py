@@ -4,11 +4,13 @@ A source that is missing, or that dies, is said once in the log; the poll carrie
 """
 
 import logging
+import os
 import selectors
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from mmd.conditions.events.memory_watch import MemoryWatch, watched_path, words_to_write
 from mmd.conditions.events.pressure_trigger import PressureTrigger
 from mmd.conditions.events.source import Source, Unavailable
 from mmd.conditions.events.system_bus import SystemBus
@@ -17,13 +19,23 @@ from mmd.conditions.user_idle import Session
 from mmd.limits import ConditionsConfig
 
 REAL_ROOT = Path("/")
+_NEVER_PASSED, _BEYOND = 100.0, 0.001
 log = logging.getLogger(__name__)
 
 
-def openers(root: Path, limits: ConditionsConfig) -> dict[str, Callable[[], Source]]:
-    """Return how each source is opened. A root that stands in for the machine has no events."""
-    if root != REAL_ROOT:
-        return {}
+def openers(
+    root: Path, limits: ConditionsConfig, environment: Mapping[str, str] = os.environ
+) -> dict[str, Callable[[], Source]]:
+    """Return how each source is opened. A root that stands in for the machine has none but the service manager's."""
+    found = _sources_of_the_machine(root, limits) if root == REAL_ROOT else {}
+    path, stop_percent = watched_path(environment), limits.memory_pressure.stop_percent
+    if path is not None and stop_percent < _NEVER_PASSED:
+        beyond = min(stop_percent + _BEYOND, _NEVER_PASSED)
+        found[MemoryWatch.name] = lambda: MemoryWatch(path, words_to_write(environment), beyond)
+    return found
+
+
+def _sources_of_the_machine(root: Path, limits: ConditionsConfig) -> dict[str, Callable[[], Source]]:
     stop_percents = {
         "cpu": limits.cpu_pressure.stop_percent,
         "memory": limits.memory_pressure.stop_percent,
@@ -70,7 +82,7 @@ class Events:
         return bus.sessions if isinstance(bus, SystemBus) else ()
 
     def take_alarms(self) -> Mapping[str, float]:
-        """Return the resources whose triggers fired since the last look, with the share of time in percent."""
+        """Return the resources that were told to be short since the last look, with the share of time in percent."""
         alarms, self._alarms = self._alarms, {}
         return alarms
 
@@ -85,7 +97,7 @@ class Events:
             self._drop(source)
             self._say(f"the {source.name} is gone: {error.strerror or error}")
             is_due = True
-        if isinstance(source, PressureTrigger):
+        if isinstance(source, PressureTrigger | MemoryWatch):
             self._alarms[source.resource] = source.percent
         if is_due:
             self._look_soon()

@@ -26,7 +26,7 @@ class PressureTrigger:
         """A hair above the one asked for: what it passes is beyond the level."""
         if microseconds >= WINDOW_MICROSECONDS:
             raise Unavailable("its stop level is 100 %, which is never passed")
-        file = next((file for file in pressure_files(root, resource) if os.path.exists(file)), None)  # noqa: PTH110
+        file = next((file for file in pressure_files(root, resource) if Path(file).exists()), None)
         if file is None:
             raise Unavailable("this kernel tells no pressure")
         try:

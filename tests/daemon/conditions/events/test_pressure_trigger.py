@@ -19,7 +19,7 @@ def test_processes_that_wait_for_one_processor_fire_the_trigger() -> None:
     try:
         trigger = PressureTrigger(Path("/"), "cpu", 5.0)
     except Unavailable as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"no pressure trigger can be armed here: {reason}")
     one = min(os.sched_getaffinity(0))
     busy = f"import os\nos.sched_setaffinity(0, [{one}])\nwhile True: pass"
     children = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(2)]
@@ -40,7 +40,7 @@ def test_a_trigger_that_did_not_fire_wakes_nobody() -> None:
     try:
         trigger = PressureTrigger(Path("/"), "memory", 99.0)
     except Unavailable as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"no pressure trigger can be armed here: {reason}")
     with selectors.DefaultSelector() as selector:
         selector.register(trigger.fileno(), selectors.EVENT_READ)
         assert selector.select(0) == []

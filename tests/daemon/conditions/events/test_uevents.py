@@ -19,7 +19,7 @@ def source() -> Iterator[Uevents]:
     try:
         uevents = Uevents({"mem"})
     except Unavailable as reason:
-        pytest.skip(str(reason))
+        pytest.skip(f"uevents of the kernel cannot be listened to here: {reason}")
     yield uevents
     uevents.close()
 
