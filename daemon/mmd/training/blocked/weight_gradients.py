@@ -29,48 +29,70 @@ def weight_gradient(images: Images, mark: dict[str, Any]) -> bool:
 
 
 def _dense(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
-    """Convolve X [C, n, H, W] by dY [M, n, h, w]: the batch is what is summed over."""
+    """Convolve X [C, n, H, W] by dY [M, n, h, w]: the batch is what is summed over.
+
+    The channels of a block stay together, as places of a wider image: each row of it holds W places of so many
+    channels, and the taps of dY lie as far apart as a channel's next place.
+    """
     graph, block = images.graph, images.block
-    n, channels, outputs = x[0], x[1], d_y[1]
-    batch, rows = images.padded(n), images.padded(outputs)
-    sides = image_pads(mark["pads"])
-    swapped = graph.emit("Transpose", images.plain_image(mark["x"]), perm=(1, 0, 2, 3))
-    image = _padded_columns(images, swapped, (channels, batch - n, *x[2:]), sides)
-    places = d_y[2] * d_y[3]
-    kernel = graph.reshape(images.blocked(mark["d_y"]), n, rows // block, places, block)
-    kernel = graph.pad(kernel, [0] * 4, [batch - n, 0, 0, 0])
+    batch, rows, places = images.padded(d_y[0]), images.padded(d_y[1]), d_y[2] * d_y[3]
+    image, (joined, together, high, wide) = _exchanged(images, mark, x)
+    kernel = graph.reshape(images.blocked(mark["d_y"]), d_y[0], rows // block, places, block)
+    kernel = graph.pad(kernel, [0] * 4, [batch - d_y[0], 0, 0, 0])
     kernel = graph.reshape(kernel, batch // block, block, rows // block, places, block)
     kernel = graph.reshape(graph.emit("Transpose", kernel, perm=(2, 0, 3, 1, 4)), rows, batch, *d_y[2:])
+    sides, strides, dilations = image_pads(mark["pads"]), pair(mark["strides"]), pair(mark["dilations"])
     # Padding in the height costs the convolution nothing; in the width it is dear.
-    made = graph.emit("Conv", image, kernel, domain=DOMAIN, kernel_shape=d_y[2:],
-                      pads=(max(0, sides[0]), 0, max(0, sides[2]), 0),
-                      strides=pair(mark["dilations"]), dilations=pair(mark["strides"]))  # fmt: skip
-    # [C, M / block, taps, block] -> [M / block, C, taps, block] -> [M, C, taps]
-    taps = prod(mark["kernel"])
-    lines = graph.reshape(made, channels, rows // block, taps * block)
-    swapped = graph.emit("Transpose", lines, perm=(1, 0, 2))
-    image = graph.reshape(swapped, rows // block, block, 1, channels * taps)
-    whole = graph.emit("ReorderOutput", image, domain=DOMAIN, channels=block)
-    if rows == outputs:
-        graph.reshape(whole, outputs, channels, *mark["kernel"], out=mark["makes"])
-        return
-    whole = graph.reshape(whole, rows, channels, *mark["kernel"])
-    graph.emit("Slice", whole, graph.integers(0), graph.integers(outputs), out=mark["makes"])
+    made = graph.emit("Conv", graph.reshape(image, joined, batch, high, wide * together), kernel, domain=DOMAIN,
+                      kernel_shape=d_y[2:], pads=(max(0, sides[0]), 0, max(0, sides[2]), 0),
+                      strides=(dilations[0], 1), dilations=(strides[0], strides[1] * together))  # fmt: skip
+    _into_place(images, made, mark, (rows, joined, together))
 
 
-def _padded_columns(images: Images, swapped: str, size: Size, sides: Size) -> str:
-    """Block X [C, n, H, W] by the batch, filled up to whole blocks, and pad (or crop) it."""
+def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size]:
+    """Return X blocked by the batch, padded (or cropped) in the width: [C / t, n / block, H, W * t, block].
+
+    Also C / t, how many channels t stay together, H and W.
+    """
     graph, block = images.graph, images.block
-    channels, missing, high, wide = size
-    swapped = graph.pad(swapped, [0] * 4, [0, missing, 0, 0])
-    image = graph.emit("ReorderInput", swapped, domain=DOMAIN)
-    crop = [min(0, sides[0]), min(0, sides[2])]
-    if not any((*crop, sides[1], sides[3])):
-        return image
-    # As lines of whole blocks: five times as quick as padding the plain tensor.
-    lines = graph.reshape(image, -1, high, wide * block)
-    lines = graph.pad(lines, [0, crop[0], sides[1] * block], [0, crop[1], sides[3] * block])
-    return graph.reshape(lines, channels, -1, high + sum(crop), wide + sides[1] + sides[3])
+    n, channels, high, wide = x
+    together = block if mark["x"] in images.names else 1
+    joined = images.padded(channels) // block if together == block else channels
+    values = images.blocked(mark["x"]) if together == block else images.plain(mark["x"])
+    lines = graph.pad(graph.reshape(values, n, -1), [0, 0], [images.padded(n) - n, 0])
+    groups = images.padded(n) // block
+    lines = graph.emit("ReorderInput", graph.reshape(lines, groups, block, 1, -1), domain=DOMAIN)
+    top, left, bottom, right = image_pads(mark["pads"])
+    crop, step = (min(0, top), min(0, bottom)), together * block
+    lines = graph.reshape(lines, groups * joined, high, wide * step)
+    lines = graph.pad(lines, [0, crop[0], left * step], [0, crop[1], right * step])
+    if groups > 1 and joined > 1:
+        lines = graph.emit("Transpose", graph.reshape(lines, groups, joined, -1), perm=(1, 0, 2))
+    return lines, (joined, together, high + sum(crop), wide + left + right)
+
+
+def _into_place(images: Images, made: str, mark: dict[str, Any], size: tuple[int, int, int]) -> None:
+    """[C / t, M / block, h, w * t, block] -> [M, C, h, w]."""
+    graph, block = images.graph, images.block
+    rows, joined, together = size
+    (high, wide), dilation = pair(mark["kernel"]), pair(mark["dilations"])[1]
+    reach = dilation * (wide - 1) + 1
+    outputs, inputs = images.size(mark["d_y"]), images.size(mark["x"])
+    assert outputs is not None and inputs is not None
+    if dilation > 1:
+        made = graph.reshape(made, joined * rows // block, high, reach, together * block)
+        ends, axis, step = graph.integers(reach), graph.integers(2), graph.integers(dilation)
+        made = graph.emit("Slice", made, graph.integers(0), ends, axis, step)
+    pieces = graph.reshape(made, joined, rows // block, high * wide, together, block)
+    pieces = graph.emit("Transpose", pieces, perm=(1, 0, 3, 2, 4))
+    image = graph.reshape(pieces, rows // block, block, 1, joined * together * high * wide)
+    whole = graph.emit("ReorderOutput", image, domain=DOMAIN, channels=block)
+    wanted = (outputs[1], inputs[1])
+    if (rows, joined * together) == wanted:
+        graph.reshape(whole, *wanted, *mark["kernel"], out=mark["makes"])
+        return
+    whole = graph.reshape(whole, rows, joined * together, *mark["kernel"])
+    graph.emit("Slice", whole, graph.integers(0, 0), graph.integers(*wanted), out=mark["makes"])
 
 
 def _pointwise(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
