@@ -48,6 +48,7 @@ def test_the_estimate_of_a_step_is_within_a_quarter_of_what_it_takes(
 ) -> None:
     artifact_set = case_set(name, batch, kind, tmp_path)
     assert within_a_quarter(ratio(artifact_set, "--plain"))
+    assert within_a_quarter(ratio(artifact_set))
     assert within_a_quarter(ratio(artifact_set, "--plain", "--in-quarters"))
 
 

@@ -9,16 +9,18 @@ from mmd.errors import ArtifactRefused
 _LOG_SEVERITY_ERROR = 3
 
 
-def open_session(model: Path | bytes, *, threads: int = 1, has_patterns: bool = True) -> ort.InferenceSession:
+def open_session(model: Path | bytes, *, threads: int = 1, plans_memory: bool = True) -> ort.InferenceSession:
     """Open `model` on the CPU with `threads` threads. Raises `ArtifactRefused` when the runtime refuses it.
 
-    With memory patterns the runtime lays a run's tensors out as one block, beside what its first run took. A training
-    step does without: no slower, and up to half the memory (docs/performance.md).
+    With a plan the runtime lays a run's tensors out as one block beside what its first run took, and keeps a tensor's
+    place for the next one of its size. A training step does without: no slower, and up to half the memory
+    (docs/performance.md).
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.enable_mem_pattern = has_patterns
+    options.enable_mem_pattern = plans_memory
+    options.enable_mem_reuse = plans_memory
     options.log_severity_level = _LOG_SEVERITY_ERROR
     # Spinning threads would burn the owner's CPU between two requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -50,7 +50,7 @@ class OrtTrainingEngine:
             raise ArtifactRefused(
                 f"onnxruntime-training crashes on the AveragePool layers in {path.name}; use the portable engine."
             )
-        self._training = open_session(path, threads=threads, has_patterns=False)
+        self._training = open_session(path, threads=threads, plans_memory=False)
         self._spec = optimizer or self._manifest.optimizer
         # Its SGD knows neither momentum nor decay, and its AdamW has the decay as a constant: then numpy steps.
         is_its_own = self._spec.kind == "adamw" and self._spec.weight_decay == self._manifest.optimizer.weight_decay

@@ -24,7 +24,7 @@ class StepGraph:
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads = path, threads
-        self._plain: Any = open_session(path, threads=threads, has_patterns=False)
+        self._plain: Any = open_session(path, threads=threads, plans_memory=False)
         self._made: OrderedDict[int, Any] = OrderedDict()
         self.inputs = tuple(value.name for value in self._plain.get_inputs())
         self.outputs = tuple(value.name for value in self._plain.get_outputs())
@@ -42,19 +42,26 @@ class StepGraph:
 
     def _as_it_is(self) -> Any:
         if self._plain is None:
-            self._plain = open_session(self._path, threads=self._threads, has_patterns=False)
+            self._plain = open_session(self._path, threads=self._threads, plans_memory=False)
         return self._plain
 
     def _specialised(self, batch: int) -> Any:
-        from mmd.training.blocked import in_blocks
-        from mmd.training.blocks import block_size
-
-        block = block_size()
-        if block is None or -(-batch // block) * block > _MOST_WASTE * batch:
+        block = usable_block(batch)
+        if block is None:
             return None
+        from mmd.training.blocked import in_blocks
+
         try:
             model = in_blocks(onnx.load(self._path), batch, block)
-            return open_session(model.SerializeToString(), threads=self._threads, has_patterns=False)
+            return open_session(model.SerializeToString(), threads=self._threads, plans_memory=False)
         except (ArtifactRefused, onnx.shape_inference.InferenceError):
             # The graph as it is does the same, only slower.
             return None
+
+
+def usable_block(batch: int) -> int | None:
+    """Return in blocks of how many channels steps of so many samples are taken here; None where they are not."""
+    from mmd.training.blocks import block_size
+
+    block = block_size()
+    return block if block is not None and -(-batch // block) * block <= _MOST_WASTE * batch else None

@@ -15,6 +15,8 @@ from mmd.training.engines import ENGINE_NAMES, open_engine
 from mmd.training.feeds import Variant
 from mmd.training.micro_batches import MicroBatches
 from mmd.training.portable import PortableEngine
+from mmd.training.step_graph import usable_block
+from mmd_tools.fuse.estimate import BLOCKED
 from mmd_tools.lowering.measure import random_batch
 
 _STEPS = 3
@@ -51,8 +53,12 @@ def step_memory(artifact_set: Path, name: str, variant: Variant, in_quarters: bo
     for _ in range(_STEPS):
         taker.step(given, weights, 1e-4)
     measured = _status_bytes("VmHWM") - before
+    estimates = opened.manifest.memory_estimate_bytes
     key = name + (".fused" if variant == "fused" else "") + (".in_quarters" if in_quarters else "")
-    estimated = opened.manifest.memory_estimate_bytes[key]
+    if key == "portable" and usable_block(size) is not None:
+        # Sets made before have no estimate of their own for it.
+        key = BLOCKED if BLOCKED in estimates else key
+    estimated = estimates[key]
     click.echo(json.dumps({"measured": measured, "estimated": estimated, "ratio": round(estimated / measured, 3)}))
 
 

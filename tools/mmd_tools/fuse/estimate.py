@@ -24,8 +24,11 @@ from mmd.training.feeds import TOTAL
 from mmd_tools.fuse import edit
 from mmd_tools.fuse.arena import Arena, Chunk
 
-CODE_BYTES = 2 << 20
-"""The runtime's own code and scratch, which the first step brings into memory: 1.5 to 3 MiB seen."""
+BLOCKED = "portable.blocked"
+"""The portable engine where the runtime has the blocked operators (`mmd.training.blocked`)."""
+_CODE_BYTES = {"portable": 2 << 20, BLOCKED: 1 << 20, "ort_training": 1 << 20}
+"""The runtime's own code and scratch, which the first step brings into memory. Finding out whether there are blocked
+operators has brought in some of it."""
 _ITEM_BYTES = {"tensor(bool)": 1, "tensor(double)": 8, "tensor(float)": 4, "tensor(int64)": 8}
 GRADIENT = ".grad"
 """How the outputs end that a step of the portable engine does not ask for."""
@@ -43,11 +46,11 @@ _IN_PLACE |= {"Min", "Mul", "Neg", "Pow", "Relu", "ReluGrad", "Sigmoid", "Softma
 def step_bytes(model: ModelProto, batch: int, *, parameter_bytes: int, moments: int, engine: str) -> int:
     """Return the estimated peak of one step of `model` at `batch` samples."""
     fetched = {value.name for value in model.graph.output}
-    if engine == "portable":
+    if engine != "ort_training":
         fetched = {name for name in fetched if not name.endswith(GRADIENT)}
     # A second set of parameters and moments; gradients, and what goes to the optimizer and comes back.
-    held = {"portable": 1 + moments, "ort_training": 3}[engine] * parameter_bytes
-    return CODE_BYTES + held + _arena_bytes(model, batch, fetched)
+    held = (3 if engine == "ort_training" else 1 + moments) * parameter_bytes
+    return _CODE_BYTES[engine] + held + _arena_bytes(model, batch, fetched)
 
 
 def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: int) -> int:
@@ -60,7 +63,7 @@ def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: 
     }
     copies = ("made", "copied", "summed", "state", *["moment"] * moments)
     held = len(copies) * parameter_bytes
-    return CODE_BYTES + held + _arena_bytes(model, part, fetched)
+    return _CODE_BYTES["portable"] + held + _arena_bytes(model, part, fetched)
 
 
 def _arena_bytes(model: ModelProto, batch: int, outputs: set[str]) -> int:

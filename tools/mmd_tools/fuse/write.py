@@ -27,10 +27,12 @@ from mmd.artifact.manifest import (
     encode_manifest,
     manifest_path,
 )
+from mmd.training.blocked import in_blocks
+from mmd.training.step_graph import usable_block
 from mmd_tools.audio.features import preprocess_graph
 from mmd_tools.audio.resample import resample_graph
 from mmd_tools.fuse.edit import Array
-from mmd_tools.fuse.estimate import parts_bytes, step_bytes
+from mmd_tools.fuse.estimate import BLOCKED, parts_bytes, step_bytes
 from mmd_tools.fuse.gradients import TrainingFiles
 from mmd_tools.fuse.graphs import mentor_name
 from mmd_tools.fuse.network import Network
@@ -103,9 +105,21 @@ def _memory(content: SetContent, batch: int, moments: int) -> dict[str, int]:
     quarter = -(-batch // 4)
     return (
         {key: step_bytes(model, batch, engine="portable", **held) for key, model in portable.items()}
+        | _blocked_bytes(content.portable_cached, batch, held)
         | {key: size for key, model in training.items() if (size := _training_bytes(model, batch, held)) is not None}
         | {f"{key}.in_quarters": parts_bytes(model, quarter, **held) for key, model in portable.items()}
     )
+
+
+def _blocked_bytes(model: onnx.ModelProto, batch: int, held: dict[str, int]) -> dict[str, int]:
+    """Return the peak of a step in blocks, under its key; nothing where this machine would not take one."""
+    block = usable_block(batch)
+    if block is None:
+        return {}
+    try:
+        return {BLOCKED: step_bytes(in_blocks(model, batch, block), batch, engine=BLOCKED, **held)}
+    except onnx.shape_inference.InferenceError:
+        return {}
 
 
 def _training_bytes(model: onnx.ModelProto, batch: int, held: dict[str, int]) -> int | None:
