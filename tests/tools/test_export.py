@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from safetensors.numpy import load_file, save_file
+from tests.models import put_candidate
 from tests.support import call_tools
-from tests.tiny import tiny_board, tiny_samples
+from tests.tiny import Board, tiny_board, tiny_samples
 
 from mmd.artifact.load import normalise, open_set
+from mmd.promotion.memory import with_memory
 from mmd.training.checkpoint import save_checkpoint
 from mmd.training.engine import TrainingState
 
@@ -52,6 +55,38 @@ def test_a_board_gives_the_generation_that_serves(tiny_set: Path, tmp_path: Path
     ran = call_tools("export", "--state-dir", board.state.root, "--out", tmp_path / "m.onnx", "--json")
     assert json.loads(ran.out)["generation"] == 0
     np.testing.assert_array_equal(answers(tmp_path / "m.onnx", tiny_set), answers(tiny_set / "mentee.onnx", tiny_set))
+
+
+def remembering_board(tiny_set: Path, folder: Path) -> Board:
+    """A board whose generation 1 holds a memory of the six samples that `answers` asks about."""
+    board, opened = tiny_board(folder, tiny_set), open_set(tiny_set)
+    shipped = (tiny_set / "mentee.onnx").read_bytes()
+    model = with_memory(shipped, *tiny_samples(6, seed=1), manifest=opened.manifest, threads=1)
+    put_candidate(board.state, 1, model=model, remembers=6)
+    board.models().finish_round(1)
+    return board
+
+
+def test_what_serves_is_what_is_exported_its_memory_included(tiny_set: Path, tmp_path: Path) -> None:
+    board = remembering_board(tiny_set, tmp_path / "state")
+    out = tmp_path / "m.onnx"
+    ran = call_tools("export", "--state-dir", board.state.root, "--out", out)
+    assert "It remembers 6 of the owner's samples: their features are in the file." in ran.out
+    assert out.read_bytes() == board.models().current().model
+
+
+def test_a_memory_keeps_its_votes_in_int8(tiny_set: Path, tmp_path: Path) -> None:
+    board = remembering_board(tiny_set, tmp_path / "state")
+    floats, integers = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    for out, options in ((floats, []), (integers, ["--int8"])):
+        assert call_tools("export", "--state-dir", board.state.root, "--out", out, *options).code == 0
+    kinds = {tensor.name: tensor.data_type for tensor in onnx.load(integers).graph.initializer}
+    assert kinds["mmd.memory/keys"] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.INT8 in kinds.values()
+    votes = answers(floats, tiny_set) - answers(tiny_set / "mentee.onnx", tiny_set)
+    lost = answers(integers, tiny_set) - answers(floats, tiny_set)
+    assert votes.max() > 5
+    assert np.abs(lost).max() < 0.25 * votes.max()
 
 
 def test_int8_is_said_with_its_cost(tiny_set: Path, tmp_path: Path) -> None:

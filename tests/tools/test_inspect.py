@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 from tests.support import call_tools
 from tests.tools import networks
 from tests.tools.networks import NEEDS_TRAINING_BUILD, Net, plain, recipe, save
@@ -31,6 +32,26 @@ def test_every_operator_that_stands_in_the_way_is_named_with_a_way_out(tmp_path:
         "com.microsoft.Gelu (bent_node) is not plain ONNX: export again without fused or custom operators.",
     )
     assert [use.operator for use in found.operators][:3] == ["Ceil", "Hardmax", "com.microsoft.Gelu"]
+
+
+def test_control_flow_is_named_with_the_tensor_behind_which_the_network_can_begin(tmp_path: Path) -> None:
+    net = Net()
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["bent"])], "branch", [], [helper.make_tensor_value_info("bent", 1, None)]
+    )
+    always = net.constant(True, np.bool_)
+    x = net.add("If", always, out="either", then_branch=branch, else_branch=branch)
+    path = save(net.model(net.gemm(net.add("Flatten", x), 64, 4)), tmp_path, "net.onnx")
+    (way_out,) = inspect(path).ways_out
+    assert way_out.startswith("If (either_node) is control flow")
+    assert "from either on" in way_out
+
+
+def test_an_empty_file_is_no_network(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").touch()
+    ran = call_tools("inspect", tmp_path / "net.onnx")
+    assert (ran.code, len(ran.error_lines)) == (5, 1)
+    assert "holds no network (0 bytes)" in ran.err
 
 
 def test_a_network_that_fits_has_nothing_in_the_way(tmp_path: Path) -> None:
@@ -75,6 +96,25 @@ def test_a_step_is_weighed_in_both_engines_and_nothing_is_left_behind(tmp_path: 
 
 
 @NEEDS_TRAINING_BUILD
+@pytest.mark.parametrize("options", [[], ["--step"]])
+def test_the_layers_that_would_be_paired_are_ranked_before_anything_is_built(
+    options: list[str], tmp_path: Path
+) -> None:
+    save(plain(8), tmp_path, "M.onnx")
+    save(plain(3), tmp_path, "S.onnx")
+    recipe(tmp_path)
+    text = RECIPE[: RECIPE.index("[[probe]]")]
+    (tmp_path / "R.toml").write_text(f'pairs = "auto"\n{text}')
+    asked = ["inspect", tmp_path / "S.onnx", "--mentor", tmp_path / "M.onnx", "--recipe", tmp_path / "R.toml", *options]
+    shown, told = call_tools(*asked), call_tools(*asked, "--json")
+    assert (shown.code, told.code, shown.err) == (0, 0, "")
+    pairs = json.loads(told.out)["pairs"]
+    (paired,) = [pair for pair in pairs if pair["is_chosen"]]
+    (line,) = [line for line in shown.out.splitlines() if line.endswith("paired")]
+    assert line.split()[::2] == [paired["mentor"], paired["mentee"], f"{paired['cka']:.3f}", "paired"]
+
+
+@NEEDS_TRAINING_BUILD
 def test_a_network_alone_is_weighed_without_a_mentor(tmp_path: Path) -> None:
     ran = call_tools("inspect", save(plain(3), tmp_path, "S.onnx"), "--step")
     assert ran.code == 0
@@ -83,7 +123,10 @@ def test_a_network_alone_is_weighed_without_a_mentor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--mentor", "M.onnx"], "say --step too"), (["--step"], "No step can be measured. The mentee refused.onnx")],
+    [
+        (["--mentor", "M.onnx"], "say --step"),
+        (["--step"], "No step can be measured, no layer compared. The mentee refused.onnx"),
+    ],
 )
 def test_a_cost_that_cannot_be_told_is_refused_in_one_line(options: list[str], message: str, tmp_path: Path) -> None:
     ran = call_tools("inspect", refused(tmp_path), *options)

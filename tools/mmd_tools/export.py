@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mmd.artifact.card import VerifiedModel
     from mmd.artifact.load import ArtifactSet
 
     Parameters = Mapping[str, NDArray[np.float32]]
@@ -35,6 +36,8 @@ class Exported:
     anchor_samples: int
     anchor_right: int
     anchor_right_fp32: int
+    remembers: int
+    """How many of the owner's samples vote beside the network: their features are in the file."""
 
 
 def export(artifact_set: ArtifactSet, parameters: Parameters, *, calibration: Path | None, int8: bool) -> bytes:
@@ -44,6 +47,22 @@ def export(artifact_set: ArtifactSet, parameters: Parameters, *, calibration: Pa
 
     model = export_model(artifact_set, parameters)
     return quantise(model, _calibration(artifact_set, calibration)) if int8 else model
+
+
+def export_served(artifact_set: ArtifactSet, served: VerifiedModel, *, calibration: Path | None, int8: bool) -> bytes:
+    """Return what serves on a board, its memory included; without one where only its int8 form is there and fp32 asked.
+
+    A memory stays in float when the network is made int8 here.
+    """
+    from mmd.artifact.card import PARAMETERS_NAME
+    from mmd.artifact.int8 import quantise
+
+    if served.card.precision == ("int8" if int8 else "fp32"):
+        return served.model
+    if int8:
+        return quantise(served.model, _calibration(artifact_set, calibration))
+    parameters = read_parameters(served.folder / PARAMETERS_NAME, artifact_set)
+    return export(artifact_set, parameters, calibration=None, int8=False)
 
 
 def _calibration(artifact_set: ArtifactSet, samples: Path | None) -> NDArray[np.float32]:
@@ -115,9 +134,9 @@ def read_parameters(path: Path, artifact_set: ArtifactSet) -> Parameters:
     return tensors
 
 
-def _from_state(state: Path, generation: int | None) -> tuple[ArtifactSet, Parameters, int]:
-    """Return set, parameters and number of a generation of a board, the serving one where none is named."""
-    from mmd.artifact.card import PARAMETERS_NAME, generation_folder, generations, linked_generation, read_model
+def _from_state(state: Path, generation: int | None) -> tuple[ArtifactSet, VerifiedModel]:
+    """Return the set of a board and one of its generations, the serving one where none is named."""
+    from mmd.artifact.card import generation_folder, generations, linked_generation, read_model
     from mmd.artifact.load import open_set
     from mmd.errors import UsageError
     from mmd.layout import StateDir
@@ -128,8 +147,7 @@ def _from_state(state: Path, generation: int | None) -> tuple[ArtifactSet, Param
     number = linked_generation(layout.models) if generation is None else generation
     if number is None or number not in known:
         raise UsageError(f"{state} has no generation {number}; it has {', '.join(map(str, known)) or 'none'}.")
-    model = read_model(generation_folder(layout.models, number))
-    return artifact_set, read_parameters(model.folder / PARAMETERS_NAME, artifact_set), number
+    return artifact_set, read_model(generation_folder(layout.models, number))
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -158,6 +176,7 @@ def export_command(
     as_json: bool,
 ) -> None:
     """Write the Mentee as one ONNX file that any runtime loads, with shipped or trained weights, fp32 or int8."""
+    from mmd.artifact.export import holds_memory
     from mmd.artifact.load import open_set
     from mmd.durable import write_bytes
     from mmd.errors import UsageError
@@ -165,20 +184,29 @@ def export_command(
     _check_options(artifact_set, checkpoint, state_dir, generation, samples, int8=int8)
     if not out.absolute().parent.is_dir():
         raise UsageError(f"The folder {out.absolute().parent} for --out does not exist; make it first.")
-    number: int | None = 0 if checkpoint is None else None
     if state_dir is not None:
-        opened, parameters, number = _from_state(state_dir, generation)
+        opened, served = _from_state(state_dir, generation)
+        number: int | None = served.card.generation
+        model, in_fp32 = (export_served(opened, served, calibration=samples, int8=wanted) for wanted in (int8, False))
     else:
         assert artifact_set is not None, "one of the two was asked for"
-        opened = open_set(artifact_set)
+        opened, number = open_set(artifact_set), 0 if checkpoint is None else None
         parameters = read_parameters(checkpoint or opened.path(opened.manifest.graphs.parameters), opened)
-    model = export(opened, parameters, calibration=samples, int8=int8)
+        model, in_fp32 = (export(opened, parameters, calibration=samples, int8=wanted) for wanted in (int8, False))
     right, total = _anchor_right(opened, model)
-    right_fp32 = _anchor_right(opened, export(opened, parameters, calibration=None, int8=False))[0] if int8 else right
     write_bytes(out.absolute(), model)
-    digest = hashlib.sha256(model).hexdigest()
-    precision = "int8" if int8 else "fp32"
-    _say(Exported(str(out), precision, len(model), digest, number, total, right, right_fp32), as_json=as_json)
+    exported = Exported(
+        file=str(out),
+        precision="int8" if int8 else "fp32",
+        bytes=len(model),
+        sha256=hashlib.sha256(model).hexdigest(),
+        generation=number,
+        anchor_samples=total,
+        anchor_right=right,
+        anchor_right_fp32=_anchor_right(opened, in_fp32)[0] if int8 else right,
+        remembers=served.card.remembers if state_dir is not None and holds_memory(model) else 0,
+    )
+    _say(exported, as_json=as_json)
 
 
 def _check_options(
@@ -212,3 +240,5 @@ def _say(exported: Exported, *, as_json: bool) -> None:
         click.echo(
             f"Anchor set, the half that judges: {exported.anchor_right} of {exported.anchor_samples} right{fp32}."
         )
+    if exported.remembers:
+        click.echo(f"It remembers {exported.remembers} of the owner's samples: their features are in the file.")

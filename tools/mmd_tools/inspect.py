@@ -1,13 +1,13 @@
 """What is in this network, what would `fuse` refuse, what is trained and what is frozen, and what would a step cost?"""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mmd_tools.fuse.command import show_ranking
 from mmd_tools.inspect_operators import (
     BatchNorms,
     OperatorUse,
@@ -16,9 +16,12 @@ from mmd_tools.inspect_operators import (
     operator_uses,
     ways_out,
 )
+from mmd_tools.tables import print_table
 
 if TYPE_CHECKING:
     from mmd_tools.fuse.network import Network
+    from mmd_tools.fuse.pairing import Likeness
+    from mmd_tools.recipe import Recipe
     from mmd_tools.weigh import Weighed
 
 
@@ -118,8 +121,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command("inspect")
 @click.argument("network", type=FILE)
 @click.option("--step", is_flag=True, help="Measure a training step of it as Mentee, in both engines.")
-@click.option("--mentor", type=FILE, help="With --step: the Mentor that would teach it.")
-@click.option("--recipe", "recipe_file", type=FILE, help="With --step: probes, anchor set and losses.")
+@click.option("--mentor", type=FILE, help="The Mentor that would teach it: for --step, or to see which layers pair.")
+@click.option("--recipe", "recipe_file", type=FILE, help="Its probes, anchor set and losses, likewise.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="With --step.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect_command(
@@ -128,33 +131,57 @@ def inspect_command(
     """Look at an ONNX network before a set is built of it.
 
     Tensors to probe, shapes, parameters; operators without a gradient, by node, and a way out; what is frozen and what
-    becomes of BatchNormalization. With --step: memory and time of a step, cache bytes a sample, size of the set.
+    becomes of BatchNormalization. With --step: memory and time of a step, cache bytes a sample, size of the set. With
+    a --mentor and a --recipe that says `pairs = "auto"`: which layers are alike, and which would be paired.
     """
     from mmd.errors import UsageError
 
-    if (mentor or recipe_file) and not step:
-        raise UsageError("--mentor and --recipe are for the cost of a step; say --step too.")
+    asked = _recipe(recipe_file)
+    pairs_are_found = mentor is not None and asked is not None and asked.pairs == "auto"
+    if (mentor or asked) and not (step or pairs_are_found):
+        raise UsageError(
+            '--mentor and --recipe are for --step, or, both, for `pairs = "auto"` in the recipe; say --step.'
+        )
     found = inspect(network)
-    if step and found.refused_as_mentee:
-        raise UsageError(f"No step can be measured. {found.refused_as_mentee}")
-    weighed = _weigh(network, mentor, recipe_file, batch) if step else None
+    if (step or pairs_are_found) and found.refused_as_mentee:
+        raise UsageError(f"No step can be measured, no layer compared. {found.refused_as_mentee}")
+    weighed, ranking = _with_mentor(network, mentor, asked, batch, step=step)
     if as_json:
-        click.echo(json.dumps({**asdict(found), "step": asdict(weighed) if weighed else None}))
+        told = {**asdict(found), "step": None, "pairs": [asdict(pair) for pair in ranking]}
+        if weighed is not None:
+            told["step"] = {key: value for key, value in asdict(weighed).items() if key != "ranking"}
+        click.echo(json.dumps(told))
         return
     _show(found)
+    if ranking:
+        show_ranking(ranking)
     if weighed is not None:
         _show_step(weighed)
 
 
-def _weigh(network: Path, mentor: Path | None, recipe_file: Path | None, batch: int) -> "Weighed":
+def _recipe(path: Path | None) -> "Recipe | None":
+    from mmd_tools.recipe_check import load_recipe
+
+    return load_recipe(path) if path else None
+
+
+def _with_mentor(
+    network: Path, mentor: Path | None, recipe: "Recipe | None", batch: int, *, step: bool
+) -> "tuple[Weighed | None, tuple[Likeness, ...]]":
+    """Return what a step costs where that is asked for, and how alike the layers are where the recipe asks that."""
     from rich.console import Console
 
-    from mmd_tools.recipe_check import load_recipe
+    from mmd_tools.fuse import find_pairs
     from mmd_tools.weigh import weigh
 
-    recipe = load_recipe(recipe_file) if recipe_file else None
     with Console(stderr=True).status("") as status:
-        return weigh(network, mentor, recipe, batch=batch, report=status.update)
+        if step:
+            weighed = weigh(network, mentor, recipe, batch=batch, report=status.update)
+            return weighed, weighed.ranking
+        if mentor is not None and recipe is not None:
+            status.update("comparing the layers")
+            return None, find_pairs(mentor, network, recipe)
+        return None, ()
 
 
 def _show(found: Inspection) -> None:
@@ -165,7 +192,7 @@ def _show(found: Inspection) -> None:
     if found.input is not None:
         _show_layers(found)
     uses = [(use.operator, str(use.count), use.gradient) for use in found.operators]
-    _print_table(("operator", "nodes", "gradient"), uses)
+    print_table(("operator", "nodes", "gradient"), uses, right=("nodes",))
     norms = found.batch_normalisation
     if norms.folded or norms.product_and_sum:
         click.echo(
@@ -183,7 +210,7 @@ def _show_layers(found: Inspection) -> None:
         shape = "x".join(map(str, layer.shape)) if layer.shape is not None else "-"
         rows.append((layer.operator, layer.tensor, shape, f"{layer.parameters:,}" if layer.parameters else ""))
     rows.append(("", "", "", f"{found.parameters:,}"))
-    _print_table(("operator", "tensor", "shape", "parameters"), rows)
+    print_table(("operator", "tensor", "shape", "parameters"), rows, right=("parameters",))
     for old, new in found.also_known_as.items():
         click.echo(f"{old} is now {new}")
 
@@ -194,18 +221,5 @@ def _show_step(weighed: "Weighed") -> None:
         for name, size in sorted(weighed.step_bytes.items())
     ]
     click.echo(f"A step of {weighed.batch} samples, one thread of this machine:")
-    _print_table(("engine", "MiB, estimated", "ms"), rows)
+    print_table(("engine", "MiB, estimated", "ms"), rows, right=("MiB, estimated", "ms"))
     click.echo(f"cache: {weighed.cache_bytes_per_sample:,} bytes a sample; set: {weighed.set_bytes / 2**20:.1f} MiB")
-
-
-def _print_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*headings, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    console.print(table)

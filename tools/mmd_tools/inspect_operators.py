@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx
 
 from mmd_tools.fuse import edit
-from mmd_tools.fuse.operators import CONDITIONS, FROZEN_ONLY, REWRITINGS, SHAPE_WORK, TRAINABLE
+from mmd_tools.fuse.operators import CONDITIONS, CONTROL_FLOW, FROZEN_ONLY, REWRITINGS, SHAPE_WORK, TRAINABLE
 
 _SHOWN = 5
 
@@ -21,6 +21,8 @@ class OperatorUse:
     """`yes`, `rewritten: FORMULA`, `none needed`, `no: only in a Mentor`, `no: not supported`."""
     nodes: tuple[str, ...]
     """Of what has no gradient, by name."""
+    makes: tuple[str, ...] = ()
+    """Of control flow: the tensors that the rest of the network reads."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ def operator_uses(model: onnx.ModelProto) -> tuple[OperatorUse, ...]:
     for node in model.graph.node:
         is_plain = node.domain in ("", "ai.onnx")
         nodes.setdefault(node.op_type if is_plain else f"{node.domain}.{node.op_type}", []).append(node)
-    uses = [_use(name, found) for name, found in sorted(nodes.items())]
+    read = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
+    uses = [_use(name, found, read) for name, found in sorted(nodes.items())]
     return tuple(sorted(uses, key=lambda use: not use.gradient.startswith("no:")))
 
 
-def _use(name: str, nodes: list[onnx.NodeProto]) -> OperatorUse:
+def _use(name: str, nodes: list[onnx.NodeProto], read: set[str]) -> OperatorUse:
     gradient = _gradient(name)
     named = tuple(node.name or node.output[0] for node in nodes) if gradient.startswith("no:") else ()
-    return OperatorUse(name, len(nodes), gradient, named)
+    made = [output for node in nodes for output in node.output if output in read] if name in CONTROL_FLOW else []
+    return OperatorUse(name, len(nodes), gradient, named, tuple(made))
 
 
 def _gradient(name: str) -> str:
@@ -88,6 +92,11 @@ def ways_out(uses: tuple[OperatorUse, ...]) -> Iterator[str]:
         shown = ", ".join(use.nodes[:_SHOWN]) + (f" and {use.count - _SHOWN} more" if use.count > _SHOWN else "")
         if use.gradient == "no: only in a Mentor":
             yield f"{use.operator} ({shown}) has no gradient: use the network as Mentor, or export without it."
+        elif use.operator in CONTROL_FLOW:
+            yield (
+                f"{use.operator} ({shown}) is control flow: export with fixed sizes, which unrolls it, or let the "
+                f"network begin behind it (onnx.utils.extract_model, from {', '.join(use.makes[:_SHOWN])} on)."
+            )
         elif "." in use.operator:
             yield f"{use.operator} ({shown}) is not plain ONNX: export again without fused or custom operators."
         else:

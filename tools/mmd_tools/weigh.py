@@ -17,6 +17,7 @@ from mmd.training.mentor_outputs import output_shapes
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.fuse.network import read_network
+from mmd_tools.fuse.pairing import Likeness
 from mmd_tools.recipe import InputRecipe, Recipe, TrainingRecipe
 
 _TIMED_STEPS = 7
@@ -35,6 +36,8 @@ class Weighed:
     cache_bytes_per_sample: int
     """What the Mentor's answers take for one sample and view; 0 without a Mentor."""
     set_bytes: int
+    ranking: tuple[Likeness, ...] = ()
+    """How alike the layers are, where the recipe lets the pairs be found."""
 
 
 def weigh(
@@ -50,7 +53,7 @@ def weigh(
     with tempfile.TemporaryDirectory(prefix="mmd-weigh-") as folder:
         recipe = recipe or _plain_recipe(mentee, Path(folder))
         recipe = msgspec.structs.replace(recipe, training=_of_batch(recipe.training, batch))
-        fuse(mentor, mentee, recipe, Path(folder) / "set", report=report)
+        ranking = fuse(mentor, mentee, recipe, Path(folder) / "set", report=report)
         artifact_set = open_set(Path(folder) / "set")
         report("taking steps")
         manifest = artifact_set.manifest
@@ -62,6 +65,7 @@ def weigh(
             step_ms={name: _step_ms(artifact_set, name, batch) for name in here if name in engines},
             cache_bytes_per_sample=_HALF_BYTES * sum(int(np.prod(shape)) for shape in shapes.values()),
             set_bytes=sum(record.size for record in manifest.files.values()),
+            ranking=ranking,
         )
 
 

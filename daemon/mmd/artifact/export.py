@@ -10,6 +10,9 @@ from mmd.errors import ArtifactRefused
 
 Floats = NDArray[np.float32]
 
+MEMORY_PREFIX = "mmd.memory/"
+"""Of every name that the memory of an owner's samples adds to a network; see `mmd.promotion.memory`."""
+
 
 def export_model(artifact_set: ArtifactSet, parameters: Mapping[str, Floats]) -> bytes:
     """Return `mentee.onnx` with the Mentee's parameters from `parameters`; projectors stay behind.
@@ -47,3 +50,10 @@ def _require_same_bits(exported: bytes, parameters: Mapping[str, Floats]) -> Non
     for name, value in parameters.items():
         if reread[name].tobytes() != value.tobytes() or reread[name].shape != value.shape:
             raise ArtifactRefused(f"The exported network does not hold the trained `{name}`; it cannot be used.")
+
+
+def holds_memory(model: bytes) -> bool:
+    """Return whether a memory of an owner's samples votes in this network."""
+    import onnx
+
+    return any(node.name.startswith(MEMORY_PREFIX) for node in onnx.load_model_from_string(model).graph.node)

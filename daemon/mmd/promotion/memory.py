@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmd.artifact.export import MEMORY_PREFIX
 from mmd.artifact.load import normalise
 from mmd.artifact.manifest import Manifest
 from mmd.artifact.session import open_session
@@ -29,7 +30,6 @@ STRENGTH, WIDTH = 6.0, 0.02
 _MOST_PER_CLASS = 32
 _MOST_NUMBERS = 1_000_000
 """Of all keys together: 4 MB."""
-_PREFIX = "mmd.memory/"
 _BATCH = 64
 _AXES_ARE_INPUTS_SINCE = 18
 """Opset in which ReduceMax takes its axes as an input."""
@@ -118,7 +118,7 @@ def _add_vote(network: "onnx.ModelProto", features: str, keys: Floats, logits: s
 
     graph = network.graph
     classes, places, width = keys.shape
-    own = _PREFIX + "logits"
+    own = MEMORY_PREFIX + "logits"
     for node in graph.node:
         for place, name in enumerate(node.output):
             if name == logits:
@@ -126,7 +126,6 @@ def _add_vote(network: "onnx.ModelProto", features: str, keys: Floats, logits: s
     opset = next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))
     constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64),
-        "last": np.array([2], np.int64),
         "tiny": np.array(1e-9, np.float32),
         "keys": np.ascontiguousarray(keys.reshape(classes * places, width).T),
         "shape": np.array([-1, classes, places], np.int64),
@@ -134,15 +133,17 @@ def _add_vote(network: "onnx.ModelProto", features: str, keys: Floats, logits: s
         "sharpness": np.array(1 / WIDTH, np.float32),
         "strength": np.array(STRENGTH, np.float32),
     }
-    graph.initializer.extend(numpy_helper.from_array(value, _PREFIX + name) for name, value in constants.items())
+    if opset >= _AXES_ARE_INPUTS_SINCE:
+        constants["last"] = np.array([2], np.int64)
+    graph.initializer.extend(numpy_helper.from_array(value, MEMORY_PREFIX + name) for name, value in constants.items())
 
     def add(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        name = logits if output == logits else _PREFIX + output
-        graph.node.append(helper.make_node(kind, inputs, [name], name=_PREFIX + output, **attributes))
+        name = logits if output == logits else MEMORY_PREFIX + output
+        graph.node.append(helper.make_node(kind, inputs, [name], name=MEMORY_PREFIX + output, **attributes))
         return name
 
     def constant(name: str) -> str:
-        return _PREFIX + name
+        return MEMORY_PREFIX + name
 
     squares = add("Mul", [features, features], "squares")
     length = add("Sqrt", [add("ReduceSum", [squares, constant("one")], "square", keepdims=1)], "length")

@@ -451,6 +451,24 @@ def test_an_int8_candidate_is_what_the_gate_judges_what_serves_and_what_the_card
     assert predictor.predict(inputs).generation == 0
 
 
+def test_an_int8_candidate_may_remember_and_be_half_way_too(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
+    board = tiny_board(tmp_path / "state", tiny_set, memory=True, blends=(0.5,))
+    training = msgspec.structs.replace(board.config.training, epochs=15)
+    plan = begin(board, Config(training=training, gate=GateConfig(folds=2), promotion=PromotionConfig(int8=True)))
+    assert (plan.memory, plan.int8, plan.blends) == (True, True, (0.0, 0.5))
+    assert run_trainer(board, capsys)[0] == 0
+    candidate = read_model(board.state.rounds / "0001" / "candidate")
+    assert (candidate.card.precision, candidate.card.remembers) == ("int8", len(plan.sample_ids))
+    kinds = {tensor.name: tensor.data_type for tensor in onnx.load_model_from_string(candidate.model).graph.initializer}
+    assert kinds["mmd.memory/keys"] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.INT8 in kinds.values()
+    with board.store() as store:
+        assert finish_round(board.state, 1, store).outcome == "promoted"
+        remembered, labels = store.load(plan.sample_ids)
+    answered = Predictor(board.state).predict(remembered).labels
+    assert np.mean(np.array(answered) == np.array(CLASSES)[labels]) > 0.95
+
+
 def test_the_round_after_an_int8_model_starts_from_its_float_parameters(board: Board, capsys: Capture) -> None:
     config = Config(training=TrainingConfig(epochs=15), promotion=PromotionConfig(int8=True))
     begin(board, config)

@@ -8,8 +8,12 @@ Beside the networks, NAME.npz holds an input and what the framework itself answe
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 HERE = Path(__file__).parent
 CLASSES = 4
@@ -126,7 +130,6 @@ def strip_stories(path: Path) -> None:
 
 def from_keras() -> None:
     import tensorflow as tf
-    import tf2onnx
 
     tf.keras.utils.set_random_seed(0)
     layers = tf.keras.layers
@@ -137,14 +140,53 @@ def from_keras() -> None:
     x = layers.SeparableConv2D(12, 3, strides=2, padding="same", activation="relu")(layers.Add()([x, y]))
     x = layers.Dropout(0.3)(layers.GlobalAveragePooling2D()(x))
     net = tf.keras.Model(start, layers.Dense(CLASSES, activation="softmax")(x))
-    images = INPUTS.transpose(0, 2, 3, 1)
-    np.savez(HERE / "keras_net.npz", inputs=images, outputs=net(images, training=False).numpy())
-    signature = [tf.TensorSpec([None, 16, 16, 3], tf.float32, name="x")]
+    convert(net, "keras_net", INPUTS.transpose(0, 2, 3, 1), opsets=(13, 17))
+    for name, make, size, divide in (
+        ("resnet50", tf.keras.applications.ResNet50, 32, 32),
+        ("inception_v3", tf.keras.applications.InceptionV3, 75, 32),
+        ("efficientnet_b0", tf.keras.applications.EfficientNetB0, 32, 16),
+    ):
+        images = np.random.default_rng(0).integers(0, 256, (64, size, size, 3)).astype(np.float32)
+        whole = make(weights=None, input_shape=(size, size, 3), classes=CLASSES)
+        convert(settled(thinner(whole, divide), images), f"keras_{name}", images[:3], opsets=(15,))
+
+
+def thinner(net: "tf.keras.Model", divide: int) -> "tf.keras.Model":
+    """Return one of Keras's own architectures, node by node, with 1 / `divide` of its channels."""
+    import tensorflow as tf
+
+    config = net.get_config()
+    for layer in config["layers"]:
+        layer.pop("build_config", None)  # the channels that it had
+        if layer["class_name"] == "Normalization":  # by 0 and 1, which tf2onnx would make inputs of the network
+            layer["class_name"], layer["config"] = "Rescaling", {"name": layer["name"], "scale": 1.0, "offset": 0.0}
+        if "filters" in layer["config"]:
+            layer["config"]["filters"] = -(-layer["config"]["filters"] // divide)
+        if "target_shape" in layer["config"]:  # a gate: (1, 1, channels)
+            *places, channels = layer["config"]["target_shape"]
+            layer["config"]["target_shape"] = (*places, -(-channels // divide))
+    return tf.keras.Model.from_config(config)
+
+
+def settled(net: "tf.keras.Model", images: np.ndarray) -> "tf.keras.Model":
+    """Let BatchNormalization hold the statistics of the images, so that random weights do not fall silent."""
+    for layer in net.layers:
+        if hasattr(layer, "momentum"):
+            layer.momentum = 0.0
+    net(images, training=True)
+    return net
+
+
+def convert(net: "tf.keras.Model", name: str, images: np.ndarray, *, opsets: tuple[int, ...]) -> None:
+    import tensorflow as tf
+    import tf2onnx
+
+    np.savez_compressed(HERE / f"{name}.npz", inputs=images, outputs=net(images, training=False).numpy())
+    signature = [tf.TensorSpec([None, *images.shape[1:]], tf.float32, name="x")]
     answer = tf.function(lambda images: net(images, training=False), input_signature=signature)
-    for opset in (13, 17):
-        tf2onnx.convert.from_function(
-            answer, input_signature=signature, opset=opset, output_path=str(HERE / f"keras_net_{opset}.onnx")
-        )
+    for opset in opsets:
+        path = HERE / f"{name}_{opset}.onnx"
+        tf2onnx.convert.from_function(answer, input_signature=signature, opset=opset, output_path=str(path))
 
 
 if __name__ == "__main__":

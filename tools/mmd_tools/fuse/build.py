@@ -26,7 +26,7 @@ from mmd_tools.fuse.probes import Probe, resolve_probe
 from mmd_tools.fuse.projectors import fit_projectors, start_at
 from mmd_tools.fuse.rewrite import Unfit
 from mmd_tools.fuse.widths import settle_widths
-from mmd_tools.fuse.write import SetContent, input_spec, write_set
+from mmd_tools.fuse.write import SetContent, input_spec, step_memory, write_set
 from mmd_tools.recipe import AutoRecipe, ProbeRecipe, Recipe
 from mmd_tools.recipe_check import check_recipe
 
@@ -67,11 +67,13 @@ def fuse(
         report("comparing the layers")
         pair, ranking = _paired(pair, recipe, replay)
     content = _build(pair, recipe, replay=replay, report=report)
+    report("estimating the memory of a step")
+    memory = step_memory(content, recipe)
     report("writing the set")
     make_folder(out.absolute().parent)
     prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
     try:
-        write_set(prepared, content, recipe, anchor)
+        write_set(prepared, content, recipe, anchor, memory)
         prepared.chmod(0o755)
         if out.exists():
             remove_folder(out)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmd_tools.tables import print_table
+
 if TYPE_CHECKING:
     from mmd_tools.fuse.pairing import Likeness
 
@@ -43,7 +45,7 @@ def fuse_command(
     if as_json:
         click.echo(json.dumps({"set": str(out), "ranking": [asdict(pair) for pair in ranking]}))
     elif ranking:
-        _show(ranking)
+        show_ranking(ranking)
     if console.is_terminal:
         console.print(f"Wrote the artifact set {out}; check it with `mmd-tools verify {out}`.")
 
@@ -66,20 +68,17 @@ def pairs_command(mentor: Path, mentee: Path, recipe: Path, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps([asdict(pair) for pair in ranking]))
     else:
-        _show(ranking)
+        show_ranking(ranking)
 
 
-def _show(ranking: "Sequence[Likeness]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("mentor", "shape", "mentee", "shape", "cka", "cosine", "", box=None, pad_edge=False)
+def show_ranking(ranking: "Sequence[Likeness]") -> None:
+    """Print the most alike layers, and all that are paired."""
     shown = [pair for index, pair in enumerate(ranking) if index < _SHOWN or pair.is_chosen]
+    rows = []
     for pair in shown:
         shapes = ["x".join(map(str, shape)) for shape in (pair.mentor_shape, pair.mentee_shape)]
         scores = f"{pair.cka:.3f}", f"{pair.cosine:.3f}", "paired" if pair.is_chosen else ""
-        table.add_row(pair.mentor, shapes[0], pair.mentee, shapes[1], *scores)
-    console = Console()
-    console.print(table) if console.is_terminal else console.print(table, width=200, highlight=False)
+        rows.append((pair.mentor, shapes[0], pair.mentee, shapes[1], *scores))
+    print_table(("mentor", "shape", "mentee", "shape", "cka", "cosine", ""), rows)
     if len(shown) < len(ranking):
         click.echo(f"and {len(ranking) - len(shown)} less alike; --json lists all")

@@ -63,7 +63,7 @@ def read_network(path: Path, role: Role, *, keep_dropout: bool = False) -> Netwo
 def load_model(path: Path) -> onnx.ModelProto:
     """Read `path` with its external weights. Raises `ArtifactRefused`."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path)
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else str(error)
         if not path.exists():
@@ -78,6 +78,10 @@ def load_model(path: Path) -> onnx.ModelProto:
         ) from error
     except (OSError, DecodeError, ValueError) as error:
         raise ArtifactRefused(f"{path} is not an ONNX network: {str(error).splitlines()[0]}.") from error
+    if not model.graph.node:
+        size = path.stat().st_size
+        raise ArtifactRefused(f"{path} holds no network ({size} bytes); copy it again, or export it again.")
+    return model
 
 
 def prepare(model: onnx.ModelProto, role: Role, source: str, *, keep_dropout: bool = False) -> Network:
@@ -121,14 +125,17 @@ def _refuse_operators(model: onnx.ModelProto, role: Role) -> None:
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise rewrite.Unfit(
             f"unsupported operator {', '.join(refused[:3])}{more}; "
-            "`mmd-tools inspect` lists them all, the table is in mmd_tools/fuse/operators.py."
+            "`mmd-tools inspect` names them all, each with a way out."
         )
 
 
 def _check_one_input_and_output(model: onnx.ModelProto) -> None:
     inputs, outputs = model.graph.input, model.graph.output
     if len(inputs) != 1:
-        raise rewrite.Unfit(f"it has {len(inputs)} inputs ({', '.join(v.name for v in inputs)}); exactly one fits.")
+        raise rewrite.Unfit(
+            f"it has {len(inputs)} inputs ({', '.join(v.name for v in inputs)}); exactly one fits: "
+            "keep that of the samples, and give the others their values as initializers."
+        )
     if len(outputs) != 1:
         raise rewrite.Unfit(
             f"it has {len(outputs)} outputs ({', '.join(v.name for v in outputs)}); keep only the one with the logits."

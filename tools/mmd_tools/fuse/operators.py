@@ -46,6 +46,9 @@ FROZEN_ONLY = _words(
     """Ceil DequantizeLinear Einsum Floor GatherND LpPool QLinearConv QLinearMatMul QuantizeLinear Sign Upsample"""
 )
 
+# Graphs within the graph: what they compute cannot be followed. Named only for what `inspect` says of them.
+CONTROL_FLOW = _words("If Loop Scan")
+
 SUPPORTED = {
     "mentee": TRAINABLE | CONDITIONS | REWRITTEN | SHAPE_WORK,
     "mentor": TRAINABLE | CONDITIONS | REWRITTEN | SHAPE_WORK | FROZEN_ONLY,

@@ -59,13 +59,16 @@ class SetContent:
 
 
 def write_set(
-    folder: Path, content: SetContent, recipe: Recipe, anchor: tuple[NDArray[np.generic], NDArray[np.int64]]
+    folder: Path,
+    content: SetContent,
+    recipe: Recipe,
+    anchor: tuple[NDArray[np.generic], NDArray[np.int64]],
+    memory: dict[str, int],
 ) -> None:
-    """Write every file of the set into `folder`, the manifest last."""
+    """Write every file of the set into `folder`, the manifest last. `memory` is what `step_memory` says."""
     from safetensors.numpy import save
 
     graphs = Graphs()
-    estimate = _memory(content, recipe.training.batch_size, recipe.optimizer.moments)
     shared = SharedWeights()
     if content.mentor_model is not None:
         shared.take(content.mentor_model)
@@ -94,11 +97,12 @@ def write_set(
     files = {
         path.name: FileRecord(sha256=file_sha256(path), size=path.stat().st_size) for path in sorted(folder.iterdir())
     }
-    manifest_path(folder).write_bytes(encode_manifest(_manifest(content, recipe, files, estimate)))
+    manifest_path(folder).write_bytes(encode_manifest(_manifest(content, recipe, files, memory)))
 
 
-def _memory(content: SetContent, batch: int, moments: int) -> dict[str, int]:
+def step_memory(content: SetContent, recipe: Recipe) -> dict[str, int]:
     """Return the peak of a step by engine and variant, and for the portable one of a step in four parts."""
+    batch, moments = recipe.training.batch_size, recipe.optimizer.moments
     held = {"parameter_bytes": sum(value.nbytes for value in content.start.values()), "moments": moments}
     portable = {"portable": content.portable_cached, "portable.fused": content.portable_fused}
     training = {"ort_training": content.training_cached, "ort_training.fused": content.fused.training}

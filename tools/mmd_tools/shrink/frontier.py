@@ -12,12 +12,16 @@ import numpy as np
 import onnx
 
 from mmd.augmentation import Augmentation
+from mmd.errors import UsageError
+from mmd.training.variant import RUNTIME_BYTES
 from mmd_tools.fuse.network import Network, prepare
 from mmd_tools.nets import PretrainRecipe
 from mmd_tools.recipe import Recipe
-from mmd_tools.shrink.depth import shallower
+from mmd_tools.shrink.depth import removable, shallower
+from mmd_tools.shrink.groups import trace_channels
 from mmd_tools.shrink.prune import pruned
 from mmd_tools.shrink.resolution import lower_resolution
+from mmd_tools.shrink.spare import with_spare_outputs
 from mmd_tools.train_data import Part
 from mmd_tools.train_run import TrainRequest, train_network
 from mmd_tools.weigh import weigh as weigh_step
@@ -37,6 +41,7 @@ class Budget:
     """What the board gives to a night's round."""
 
     memory_bytes: float = math.inf
+    """To the trainer: a step, and the runtime beside it."""
     minutes: float = math.inf
     samples: int = 200
     epochs: int = 10
@@ -46,6 +51,17 @@ class Budget:
 
     def round_minutes(self, step_ms: float) -> float:
         return self.epochs * math.ceil(self.samples / self.batch) * step_ms * self.slowdown / 60_000
+
+    def trainer_bytes(self, step_bytes: int) -> int:
+        return step_bytes + RUNTIME_BYTES
+
+    def exceeded(self, step_bytes: int, step_ms: float) -> tuple[str, ...]:
+        """Return which of `memory` and `time` a candidate takes too much of."""
+        over = {
+            "memory": self.trainer_bytes(step_bytes) > self.memory_bytes,
+            "time": self.round_minutes(step_ms) > self.minutes,
+        }
+        return tuple(name for name, is_over in over.items() if is_over)
 
 
 @dataclass(frozen=True)
@@ -66,14 +82,22 @@ class Candidate:
     parameters: int
     step_bytes: int
     step_ms: float
+    trainer_bytes: int
     round_minutes: float
-    fits: bool
+    exceeds: tuple[str, ...]
+    """Which of `memory` and `time` it takes more of than the board gives."""
     accuracy: float | None
     """On the validation part, after training under the Mentor; None without data, and for what does not fit."""
     model: bytes
 
+    @property
+    def fits(self) -> bool:
+        return not self.exceeds
 
-def derive(mentor: Network, factors: Factors, *, samples: np.ndarray | None = None) -> onnx.ModelProto:
+
+def derive(
+    mentor: Network, factors: Factors, *, samples: np.ndarray | None = None, spare_classes: int = 0
+) -> onnx.ModelProto:
     """Return the Mentee: shallower first, then narrower, then behind a pool. Raises `UsageError`, `rewrite.Unfit`."""
     network = mentor
     if factors.depth < 1:
@@ -82,6 +106,8 @@ def derive(mentor: Network, factors: Factors, *, samples: np.ndarray | None = No
         network = _again(pruned(network, factors.width, samples=samples), network)
     if factors.resolution < 1:
         network = _again(lower_resolution(network, factors.resolution), network)
+    if spare_classes:
+        network = _again(with_spare_outputs(network, spare_classes), network)
     return network.model
 
 
@@ -101,29 +127,55 @@ def weigh(
     data: Data | None,
     *,
     samples: np.ndarray | None = None,
+    spare_classes: int = 0,
     report: Callable[[str], None] = lambda stage: None,
 ) -> Iterator[Candidate]:
-    """Yield each candidate with what a step of it needs and, where there is data, how well it does once trained."""
-    for resolution in {each.resolution for each in factors if each.resolution < 1}:
-        # A resolution that does not fit is refused before anything is measured.
-        lower_resolution(mentor, resolution)
+    """Yield each candidate with what a step of it needs and, where there is data, how well it does once trained.
+
+    Raises `UsageError`, before anything is measured, for a factor that changes nothing or does not fit.
+    """
+    _refuse_what_changes_nothing(mentor, factors)
     for number, each in enumerate(factors, start=1):
         name = f"{number} of {len(factors)}: width {each.width:g}, depth {each.depth:g}, resolution {each.resolution:g}"
         report(f"{name}: measuring a step")
-        model = derive(mentor, each, samples=samples)
+        model = derive(mentor, each, samples=samples, spare_classes=spare_classes)
         with tempfile.TemporaryDirectory(prefix="mmd-shrink-") as folder:
             path = Path(folder) / "mentee.onnx"
             onnx.save(model, path)
             cost = weigh_step(path, batch=budget.batch, engines=("portable",))
             step_bytes, step_ms = cost.step_bytes["portable"], cost.step_ms["portable"]
-            minutes = budget.round_minutes(step_ms)
-            fits = step_bytes <= budget.memory_bytes and minutes <= budget.minutes
+            exceeds = budget.exceeded(step_bytes, step_ms)
             accuracy, encoded = None, bytes(path.read_bytes())
-            if data is not None and fits:
+            if data is not None and not exceeds:
                 report(f"{name}: training")
                 accuracy, encoded = _trained(path, mentor_file, data)
         parameters = sum(math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == 1)
-        yield Candidate(each, parameters, step_bytes, step_ms, minutes, fits, accuracy, encoded)
+        yield Candidate(
+            factors=each,
+            parameters=parameters,
+            step_bytes=step_bytes,
+            step_ms=step_ms,
+            trainer_bytes=budget.trainer_bytes(step_bytes),
+            round_minutes=budget.round_minutes(step_ms),
+            exceeds=exceeds,
+            accuracy=accuracy,
+            model=encoded,
+        )
+
+
+def _refuse_what_changes_nothing(mentor: Network, factors: Sequence[Factors]) -> None:
+    if any(each.depth < 1 for each in factors) and not removable(mentor):
+        raise UsageError(
+            f"--depth changes nothing: {mentor.source} has no block beside an identity, and no convolution in a row "
+            "that keeps its shape; leave --depth away."
+        )
+    if any(each.width < 1 for each in factors) and not any(len(group) > 1 for group in trace_channels(mentor).groups()):
+        raise UsageError(
+            f"--width changes nothing: no channels of {mentor.source} can be told apart from those of its input and "
+            "its logits; give --width 1 only."
+        )
+    for resolution in {each.resolution for each in factors if each.resolution < 1}:
+        lower_resolution(mentor, resolution)
 
 
 def _trained(mentee: Path, mentor: Path, data: Data) -> tuple[float, bytes]:
