@@ -21,6 +21,8 @@ checkpoint_every_steps = 10
 """
 """A short round: it is the arithmetic that is on trial here, not the recipe."""
 PREDICTED_PER_CLASS = 2
+OUT = "steps.npz"
+"""What the steps with the Mentor's answers kept gave."""
 
 
 def installation(board: Board) -> str:
@@ -80,18 +82,30 @@ def models(board: Board) -> str:
 
 def steps(board: Board) -> str:
     """The same batches give the same training steps; the x86 board's own are what the others are compared with."""
-    batches, mine = "batches.npz", "steps.npz"
-    there = board.work_there
-    engine = ["--engine", "portable", "--steps", parity.STEPS, "--batches", there / batches, "--out", there / mine]
-    board.python("-m", "mmd_tools.cli", "step", board.product_there / "mmd/shipped/set", *engine)
-    reference = board.work / "reference.npz"
+    mine = _taken(board, "cached")
     if not board.is_emulated:
         return f"{parity.STEPS} steps: the reference"
-    difference = parity.compare(reference, board.work / mine)
+    difference = parity.compare(board.work / "reference.npz", mine)
     return _require(difference.is_tolerated, f"{parity.STEPS} steps, from x86: {difference}")
 
 
-STEPS: tuple[Callable[[Board], str], ...] = (installation, init, ingest, train, predict, status, models, steps)
+def fused(board: Board) -> str:
+    """Steps with the Mentor inside are those with its answers kept."""
+    difference = parity.compare(board.work / OUT, _taken(board, "fused"))
+    return _require(difference.is_tolerated, f"{parity.STEPS} steps, from those without the Mentor: {difference}")
+
+
+def _taken(board: Board, variant: str) -> Path:
+    """Take the steps and return where their results lie."""
+    out = OUT if variant == "cached" else f"{variant}.npz"
+    there, shipped = board.work_there, board.product_there / "mmd/shipped/set"
+    files = ["--batches", there / "batches.npz", "--out", there / out]
+    options = ["--engine", "portable", "--variant", variant, "--steps", parity.STEPS]
+    board.python("-m", "mmd_tools.cli", "step", shipped, *options, *files)
+    return board.work / out
+
+
+STEPS: tuple[Callable[[Board], str], ...] = (installation, init, ingest, train, predict, status, models, steps, fused)
 
 
 def _owner(board: Board) -> Path:
