@@ -33,7 +33,9 @@ def test_every_case_is_a_network_of_its_shape(name: str) -> None:
 def test_both_engines_start_at_the_same_loss_and_json_has_the_agreed_keys() -> None:
     result = CliRunner().invoke(step_command, ["--json", "--case", "d", "--rounds", "1", "--quick"])
     assert result.exit_code == 0, result.output
-    (row,) = json.loads(result.stdout)
+    rows = json.loads(result.stdout)
+    assert [(row["threads"], row["clock"]) for row in rows] == [(1, "cpu"), (2, "wall")]
+    row = rows[0]
     assert set(row) >= KEYS
     losses = row["first_loss"]
     assert losses["portable"] == pytest.approx(losses["ort_training"], rel=1e-4)
@@ -45,7 +47,8 @@ def test_both_engines_start_at_the_same_loss_and_json_has_the_agreed_keys() -> N
 @NEEDS_TRAINING_BUILD
 @pytest.mark.skipif(python_has_torch(sys.executable), reason="PyTorch is installed here")
 def test_without_pytorch_its_ratio_is_null_and_the_reason_is_said() -> None:
-    result = CliRunner().invoke(step_command, ["--json", "--case", "d", "--rounds", "1", "--quick"])
+    options = ["--json", "--case", "d", "--rounds", "1", "--quick", "--threads", "1"]
+    result = CliRunner().invoke(step_command, options)
     assert json.loads(result.stdout)[0]["ratio_to_pytorch"] is None
     assert "has no PyTorch" in result.stderr
     assert "mmd-daemon[bench]" in result.stderr

@@ -1,5 +1,6 @@
 """`mmd-tools bench step`: how long does a training step take, against PyTorch and onnxruntime-training?"""
 
+import itertools
 import json
 import statistics
 import sys
@@ -19,7 +20,9 @@ _WARM_UP = 2
 @click.command("step")
 @click.option("--case", "names", type=click.Choice(["a", "b", "c", "d"]), multiple=True, help="Default: all four.")
 @click.option("--quick", is_flag=True, help="Fewer rounds: enough to see an order of magnitude.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), multiple=True, default=(1, 2), show_default=True, help="May be repeated."
+)
 @click.option("--rounds", type=click.IntRange(min=1), help="How often the contenders alternate.  [default: 8]")
 @click.option("--torch-python", default=sys.executable, help="The interpreter that has PyTorch.  [default: this one]")
 @click.option("--portable-python", default=sys.executable, help="The one for the portable engine.  [default: this one]")
@@ -28,7 +31,7 @@ _WARM_UP = 2
 def step_command(
     names: tuple[str, ...],
     quick: bool,
-    threads: int,
+    threads: tuple[int, ...],
     rounds: int | None,
     torch_python: str,
     portable_python: str,
@@ -48,15 +51,13 @@ def step_command(
         click.echo(f"{torch_python} has no PyTorch: ratios to it are null; pip install 'mmd-daemon[bench]'.", err=True)
         del python["pytorch"]
     results = []
-    for case in (CASES[name] for name in names or CASES):
-        for batch in case.batches:
-            times = rounds or (2 if quick else 8)
-            result = measure(
-                case, batch, threads, rounds=times, steps=3 if quick else 5, python=python, is_plain=is_plain
-            )
-            results.append(result)
-            if not as_json:
-                click.echo(_line(result))
+    times, steps = rounds or (2 if quick else 8), 3 if quick else 5
+    sizes = [(CASES[name], batch) for name in names or CASES for batch in CASES[name].batches]
+    for count, (case, batch) in itertools.product(threads, sizes):
+        result = measure(case, batch, count, rounds=times, steps=steps, python=python, is_plain=is_plain)
+        results.append(result)
+        if not as_json:
+            click.echo(_line(result))
     if as_json:
         click.echo(json.dumps(results, indent=1))
 
@@ -114,6 +115,6 @@ def _line(row: dict[str, Any]) -> str:
     torch = "no PyTorch" if row["ratio_to_pytorch"] is None else f"{row['ratio_to_pytorch']:.2f} x PyTorch"
     peaks = ", ".join(f"{name} {mib:.0f}" for name, mib in row["peak_mib"].items())
     return (
-        f"case {row['case']}, batch {row['batch']}: {torch}, "
+        f"case {row['case']}, batch {row['batch']}, threads {row['threads']}: {torch}, "
         f"{row['ratio_to_ort_training']:.2f} x onnxruntime-training; peak MiB: {peaks}"
     )
