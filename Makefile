@@ -33,7 +33,10 @@ test: lint types
 test-full: lint types
 	$(BIN)/pytest
 
-# As root on Debian: emulated ARM boards; says why where it cannot run. `make arm-test ARM=--quick` is the short form.
+# As root on Debian: emulated ARM boards; says why where it cannot run. `make arm-test ARM=--quick` runs one of the four.
+# No part of .ci/run: that starts on a bare machine, which would first have to fetch 600 MB of Debian roots and aarch64
+# wheels, and the emulation takes ten minutes. Where an earlier run has left them, `make test` takes its training steps
+# on one board (tests/arm/test_arm_short.py); elsewhere that test is skipped with the reason.
 arm-test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.arm.arm_test $(ARM)
 

@@ -39,6 +39,8 @@ FULL = (
     Case("bookworm", "cortex-a72"),
 )
 QUICK = (Case("trixie", "cortex-a72"),)
+SHORT = ("installation", "steps")
+"""What `--short` runs of a case."""
 
 
 @dataclass
@@ -47,10 +49,13 @@ class Tally:
     failed: int = 0
 
 
-def run(cases: tuple[Case, ...], cache: Path, mirror: machine.Mirror) -> Tally:
-    """Install the project for every case, and run the reference and the cases one after the other."""
+def run(cases: tuple[Case, ...], cache: Path, mirror: machine.Mirror | None) -> Tally:
+    """Install the project for every case, and run the reference and the cases one after the other.
+
+    Without a mirror: the short form, with the roots and wheels that are there.
+    """
     tally = Tally()
-    with _locked(cache), tempfile.TemporaryDirectory(prefix="run-", dir=cache) as scratch:
+    with _locked(cache, waits=mirror is not None), tempfile.TemporaryDirectory(prefix="run-", dir=cache) as scratch:
         here = Path(scratch)
         built = roots.wheel(REPOSITORY, here)
         product = roots.unpacked(built, here / "product")
@@ -58,7 +63,7 @@ def run(cases: tuple[Case, ...], cache: Path, mirror: machine.Mirror) -> Tally:
         batches = here / "batches.npz"
         parity.write_batches(product / "mmd/shipped/set", batches)
         print(ROW.format("root", "cpu", "step", "seconds", "result"), flush=True)
-        common = [f"--product={product}"]
+        common = [f"--product={product}", *(["--only", *SHORT] if mirror is None else [])]
         work = _work_folder(here / "x86", batches)
         _follow([*common, f"--work={work}"], [], Case("host", "x86-64"), tally)
         reference = work / "steps.npz"
@@ -71,12 +76,12 @@ def run(cases: tuple[Case, ...], cache: Path, mirror: machine.Mirror) -> Tally:
     return tally
 
 
-def _installed(cache: Path, suite: str, built: Path, mirror: machine.Mirror) -> dict[str, Path]:
+def _installed(cache: Path, suite: str, built: Path, mirror: machine.Mirror | None) -> dict[str, Path]:
     bytecode = cache / f"bytecode-{suite}"
     bytecode.mkdir(exist_ok=True)
     return {
         "root": roots.debian_root(cache, suite, mirror),
-        "dependencies": roots.dependencies(cache, built, roots.PYTHONS[suite]),
+        "dependencies": roots.dependencies(cache, built, roots.PYTHONS[suite], may_fetch=mirror is not None),
         "bytecode": bytecode,
     }
 
@@ -104,11 +109,14 @@ def _follow(arguments: list[str], namespace: list[str], case: Case, tally: Tally
 
 
 @contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    """Keep a second run from making the same roots."""
+def _locked(cache: Path, *, waits: bool) -> Iterator[None]:
+    """Keep a second run from making the same roots. Raises `CannotRun` where it does not wait for the first."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise machine.CannotRun(f"another run is using {cache}") from None
         yield
 
 
@@ -118,14 +126,20 @@ def _default_cache() -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/arm/arm_test.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="Debian trixie on a Cortex-A72 alone.")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--quick", action="store_true", help="Debian trixie on a Cortex-A72 alone.")
+    form.add_argument(
+        "--short", action="store_true", help="Of it only the installation and the steps, with what an earlier run left."
+    )
     parser.add_argument("--cache", type=Path, default=_default_cache(), help="Roots and wheels [default: %(default)s].")
     options = parser.parse_args()
     os.nice(NICENESS)
     started = time.monotonic()
     try:
-        mirror = machine.prepare()
-        tally = run(QUICK if options.quick else FULL, options.cache.resolve(), mirror)
+        mirror = None if options.short else machine.prepare()
+        if options.short:
+            machine.require_ready()
+        tally = run(QUICK if options.quick or options.short else FULL, options.cache.resolve(), mirror)
     except machine.CannotRun as reason:
         print(f"skipped: {reason}")
         return 0

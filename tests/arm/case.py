@@ -142,11 +142,14 @@ def main() -> None:
     for name in ("product", "work", "root", "dependencies", "bytecode"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--cpu", default="")
-    board = Board(**vars(parser.parse_args()))
+    parser.add_argument("--only", nargs="*", default=[step.__name__ for step in STEPS])
+    places = vars(parser.parse_args())
+    only = places.pop("only")
+    board = Board(**places)
     (board.work / "mmd.toml").write_text(CONFIG, encoding="utf-8")
     with entered(board):
         for step in STEPS:
-            if step is installation and not board.is_emulated:
+            if step.__name__ not in only or (step is installation and not board.is_emulated):
                 continue
             print(json.dumps(run_step(step, board)), flush=True)
 

@@ -37,6 +37,15 @@ def prepare() -> Mirror:
     return mirror
 
 
+def require_ready() -> None:
+    """Raise `CannotRun` where something would have to be installed first."""
+    _require_debian_root()
+    for program, package in PACKAGES.items():
+        if shutil.which(program) is None:
+            raise CannotRun(f"{program} is missing; `make arm-test` installs {package}")
+    _require_namespace()
+
+
 def binfmt_rule(name: str) -> bytes:
     """Return what registers qemu for aarch64 programs under `name`."""
     _, _, rest = BINFMT_RULE.read_text(encoding="ascii").strip().split(":", 2)

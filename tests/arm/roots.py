@@ -26,11 +26,13 @@ class BuildFailed(Exception):
     """The project could not be installed for aarch64; the message says what failed."""
 
 
-def debian_root(cache: Path, suite: str, mirror: Mirror) -> Path:
-    """Return the root folder of `suite`, made on first use."""
+def debian_root(cache: Path, suite: str, mirror: Mirror | None) -> Path:
+    """Return the root folder of `suite`, made on first use where there is a mirror."""
     folder = cache / f"root-{suite}-{key_of([*PACKAGES, *MOUNT_POINTS])}"
     if folder.is_dir():
         return folder
+    if mirror is None:
+        raise CannotRun(f"no {suite} root is at hand; `make arm-test ARM=--quick` makes one")
     options = [f"--aptopt={option}" for option in mirror.apt_options]
     # Unpacking is enough, and needs no emulation.
     kind = ["--quiet", "--arch=arm64", "--variant=extract", f"--include={','.join(PACKAGES)}"]
@@ -65,12 +67,14 @@ def unpacked(built: Path, into: Path) -> Path:
     return into
 
 
-def dependencies(cache: Path, built: Path, python: str) -> Path:
+def dependencies(cache: Path, built: Path, python: str, *, may_fetch: bool = True) -> Path:
     """Return a folder with all that `built` requires on an aarch64 board, installed on first use."""
     wanted = board_requirements(requirements_of(built), python)
     folder = cache / f"dependencies-{python}-{key_of(wanted)}"
     if folder.is_dir():
         return folder
+    if not may_fetch:
+        raise CannotRun(f"no aarch64 wheels for Python {python} are at hand; `make arm-test ARM=--quick` fetches them")
     for earlier in cache.glob(f"dependencies-{python}-*"):
         shutil.rmtree(earlier)
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(NEWEST_GLIBC, 16, -1)]
