@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     p_right: float
     """Exact McNemar test on right and wrong, one-sided."""
     p_value: float
-    """Of the better of the two, corrected for having looked at both; this one is held against `significance`."""
+    """Of the best of them, corrected for having looked at all; this one is held against `significance`."""
     significance: float
     anchor_total: int
     anchor_right_before: int
@@ -60,6 +60,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Labelled training samples that the serving model has not seen: the fold model trained without each answered."""
     out_of_fold_right_before: int = 0
     out_of_fold_right_after: int = 0
+    p_certainty: float = 1.0
+    """Sign-flip permutation test on the probability of each sample's true class, mean over its views, one-sided."""
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from mmd.demo.commands import POLL_SECONDS, Commands, Status, wait_for
 from mmd.durable import make_folder, write_bytes
 from mmd.errors import MmdError
 from mmd.layout import StateDir
+from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_verdict
 from mmd.report.collect import collect
 from mmd.report.data import AccuracyRow
@@ -33,6 +34,7 @@ from mmd.serving.predictor import Predictor
 from mmd.training.plan import round_folder
 
 ROUND_LIMIT_SECONDS = 150.0
+PROMOTED = "promoted"
 
 CONFIGURATION = """\
 # A board that answers quickly, so that the demonstration stays short; the defaults are more patient.
@@ -181,15 +183,18 @@ class Demonstration:
         alone = read_verdict(round_folder(StateDir(self.labels_only.state_dir), 1))
         if alone is None:
             raise MmdError("The round on labels only left no verdict; see its state folder.")
-        total = verdict["holdout_total"]
+        total, fate = verdict["holdout_total"], PROMOTED if verdict["promoted"] else "not promoted"
         return (
             AccuracyRow("Shipped Mentee", verdict["holdout_right_before"], total),
             AccuracyRow("Fine-tuned on labels only", alone.holdout_right_after, alone.holdout_total),
-            AccuracyRow(
-                "Mentored", verdict["holdout_right_after"], total, "promoted" if verdict["promoted"] else "not promoted"
-            ),
+            AccuracyRow(self._learned(), verdict["holdout_right_after"], total, fate),
             AccuracyRow("Mentor itself", self._mentor_right(), total),
         )
+
+    def _learned(self) -> str:
+        """Name what came of the round: the weights may be the shipped ones still."""
+        card = ModelStore(self.state).current().card
+        return "Memory of the samples" if card.round is not None and card.blend == 0 else "Mentored"
 
     def _mentor_right(self) -> int:
         """Count the held-out samples that the Mentor gets right."""
@@ -208,7 +213,7 @@ class Demonstration:
         table.add_column("right", justify="right")
         table.add_column("accuracy", justify="right")
         for row in rows:
-            style = "bold green" if row.name == "Mentored" else ""
+            style = "bold green" if row.note == PROMOTED else ""
             table.add_row(row.name, f"{row.right} of {row.total}", f"{row.accuracy:.1%}", style=style)
         self.console.print(table)
 

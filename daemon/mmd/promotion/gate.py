@@ -1,9 +1,8 @@
-"""Is the candidate better than the serving model, by more than chance? Pure statistics, no file and no network.
+"""Is the candidate better than the serving model, by more than chance? Pure decision, no file and no network.
 
-Why these tests, and what asking again and again does, is in `docs/adr/0002-gate.md`.
+Why so, and what asking again and again does, is in `docs/adr/0002-gate.md`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,165 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mmd.artifact.card import Confusion, Verdict
+from mmd.artifact.card import Verdict
 from mmd.config import GateConfig
+from mmd.promotion.answers import Comparison
+from mmd.promotion.chances import Chances, joint_chances
 
-Doubles = NDArray[np.float64]
-
-_EXACT_UP_TO = 14
-"""With this many samples or fewer all 2^n sign patterns are tried."""
-_DRAWS = 20_000
-_CHUNK = 256
 _SLACK = 1e-9
-"""Relative; sums that differ by rounding only count as equal."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What one model said about some labelled samples."""
-
-    labels: NDArray[np.int64]
-    """[n]"""
-    log_probabilities: Doubles
-    """[n, classes]"""
-
-    @property
-    def is_right(self) -> NDArray[np.bool_]:
-        predicted: NDArray[np.bool_] = self.log_probabilities.argmax(axis=1) == self.labels
-        return predicted
-
-    @property
-    def log_losses(self) -> Doubles:
-        losses: Doubles = -self.log_probabilities[np.arange(len(self.labels)), self.labels]
-        return losses
-
-    def joined(self, other: "Judged") -> "Judged":
-        """Return what was said about both lots of samples."""
-        return Judged(
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.log_probabilities, other.log_probabilities]),
-        )
-
-    def confusion(self) -> Confusion:
-        """Return the counts [true class][predicted class]."""
-        classes = self.log_probabilities.shape[1]
-        table = np.zeros((classes, classes), np.int64)
-        np.add.at(table, (self.labels, self.log_probabilities.argmax(axis=1)), 1)
-        return tuple(tuple(map(int, row)) for row in table)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same samples."""
-
-    before: Judged
-    after: Judged
-
-    @property
-    def total(self) -> int:
-        return len(self.before.labels)
-
-    @property
-    def right_before(self) -> int:
-        return int(self.before.is_right.sum())
-
-    @property
-    def right_after(self) -> int:
-        return int(self.after.is_right.sum())
-
-    def joined(self, other: "Comparison") -> "Comparison":
-        """Return both comparisons as one: each sample keeps the answers that it got."""
-        return Comparison(self.before.joined(other.before), self.after.joined(other.after))
-
-
-@dataclass(frozen=True)
-class Chances:
-    """How likely a candidate that is no better would look at least this good."""
-
-    log_loss: float
-    right: float
-    combined: float
-    """Of the smaller of the two, corrected for having looked at both of every candidate (Westfall & Young's min-p)."""
-
-
-def log_softmax(logits: NDArray[np.floating]) -> Doubles:
-    """Return log probabilities [n, classes] in double precision."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True).astype(np.float64)
-    normalised: Doubles = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return normalised
-
-
-def exact_mcnemar(wins: int, losses: int) -> float:
-    """Return P(at least `wins` heads in `wins + losses` fair tosses): the one-sided exact McNemar test."""
-    tosses = wins + losses
-    favourable: int = sum(math.comb(tosses, heads) for heads in range(wins, tosses + 1))
-    return favourable / int(1 << tosses)
-
-
-def chances(comparison: Comparison, *, seed: int) -> Chances:
-    """Return the one-sided paired permutation tests of both figures, and of the better of the two."""
-    return joint_chances([comparison], seed=seed)[0]
-
-
-def joint_chances(comparisons: Sequence[Comparison], *, seed: int) -> list[Chances]:
-    """Return the tests for several candidates on the same samples, each corrected for having looked at all of them.
-
-    Were a candidate as good as the serving model, each sample's pair of differences could as well have had the other
-    sign. All sign patterns are tried for few samples, and a seeded draw of them for many, where the observed one counts
-    as drawn. A pattern flips a sample for all candidates at once, so that what they have in common costs nothing.
-    """
-    gains = np.concatenate([_gains(comparison) for comparison in comparisons], axis=1)
-    sums = _flipped_sums(gains, seed)
-    tails = np.stack([_tail_shares(column) for column in sums.T], axis=1)
-    smallest = tails.min(axis=1)
-    return [
-        Chances(
-            log_loss=float(log_loss),
-            right=exact_mcnemar(*_wins_and_losses(comparison)),
-            combined=float((smallest <= min(log_loss, right) * (1 + _SLACK)).mean()),
-        )
-        for comparison, (log_loss, right) in zip(comparisons, tails[0].reshape(-1, 2), strict=True)
-    ]
-
-
-def _gains(comparison: Comparison) -> Doubles:
-    """Return what the candidate gains on each sample, [n, 2]: in log loss, and in right answers."""
-    before, after = comparison.before, comparison.after
-    right = after.is_right.astype(np.float64) - before.is_right.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        gains = np.stack([before.log_losses - after.log_losses, right], axis=1)
-    # A loss of infinity against a loss of infinity says nothing about which is better.
-    return np.nan_to_num(gains, nan=0.0, posinf=1e6, neginf=-1e6)
-
-
-def _wins_and_losses(comparison: Comparison) -> tuple[int, int]:
-    before, after = comparison.before.is_right, comparison.after.is_right
-    return int((after & ~before).sum()), int((before & ~after).sum())
-
-
-def _flipped_sums(gains: Doubles, seed: int) -> Doubles:
-    """Return the sums of `gains` [n, figures] under sign patterns [patterns, figures]; the first row is observed."""
-    count = len(gains)
-    if count <= _EXACT_UP_TO:
-        patterns = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
-        exact: Doubles = (1.0 - 2.0 * patterns) @ gains
-        return exact
-    generator = np.random.Generator(np.random.Philox(seed))
-    rows = [gains.sum(axis=0, keepdims=True)]
-    for start in range(0, _DRAWS, _CHUNK):
-        size = min(_CHUNK, _DRAWS - start)
-        signs = 1.0 - 2.0 * generator.integers(0, 2, size=(size, count), dtype=np.int8)
-        rows.append(signs @ gains)
-    return np.concatenate(rows)
-
-
-def _tail_shares(sums: Doubles) -> Doubles:
-    """Return for each sum the share of all sums that are at least as great."""
-    slack = _SLACK * max(1e-300, float(np.abs(sums).max(initial=0.0)))
-    ordered = np.sort(sums)
-    below = np.searchsorted(ordered, sums - slack, side="left")
-    shares: Doubles = (len(sums) - below) / len(sums)
-    return shares
 
 
 @dataclass(frozen=True)
@@ -194,6 +40,12 @@ class Contender:
     anchor: Comparison
     name: str = ""
     """What it is, for the owner: "the trained weights"."""
+    is_memory_alone: bool = False
+    """Whether its weights are those that serve, and only samples are remembered."""
+
+    def significance(self, settings: GateConfig) -> float:
+        """Return the largest p with which it may serve."""
+        return settings.memory_significance if self.is_memory_alone else settings.significance
 
 
 def judge(
@@ -206,11 +58,11 @@ def judge(
 ) -> tuple[int, Verdict]:
     """Decide which of the contenders (`after`) may replace the serving model (`before`); return its place.
 
-    Of those that may, it is the one with the lowest log loss on the samples that judge; when none may, the verdict is
-    on the one that came nearest. Contenders that the anchor set refuses do not count as looked at.
+    Of those that may, it is the one that is surest of the true classes of the samples that judge; when none may, the
+    verdict is on the one that came nearest. Contenders that the anchor set refuses do not count as looked at.
     """
     asked = [place for place, one in enumerate(contenders) if _obstacle(one, settings) is None]
-    chance = [Chances(1.0, 1.0, 1.0)] * len(contenders)
+    chance = [Chances(1.0, 1.0, 1.0, 1.0)] * len(contenders)
     if asked and contenders[0].evidence.judged.total:
         tests = joint_chances([contenders[place].evidence.judged for place in asked], seed=round_number)
         for place, test in zip(asked, tests, strict=True):
@@ -221,7 +73,7 @@ def judge(
         key=lambda place: (
             codes[place] != "better",
             place not in asked,
-            _mean(contenders[place].evidence.judged.after.log_losses),
+            -_mean(contenders[place].evidence.judged.after.certainty),
         ),
     )
     verdict = _verdict(
@@ -259,7 +111,7 @@ def _verdict(
     return Verdict(
         promoted=code == "better",
         code=code,
-        reason=_explain(code, evidence, anchor, settings, chance),
+        reason=_explain(code, contender, settings, chance),
         round=round_number,
         generation_before=generation_before,
         holdout_total=holdout.total,
@@ -272,8 +124,9 @@ def _verdict(
         log_loss_after=_mean(judged.after.log_losses),
         p_log_loss=chance.log_loss,
         p_right=chance.right,
+        p_certainty=chance.certainty,
         p_value=chance.combined,
-        significance=settings.significance,
+        significance=contender.significance(settings),
         anchor_total=anchor.total,
         anchor_right_before=anchor.right_before,
         anchor_right_after=anchor.right_after,
@@ -303,15 +156,19 @@ def _decide(contender: Contender, settings: GateConfig, chance: Chances) -> str:
         return obstacle
     if judged.right_after < judged.right_before:
         return "fewer_right"
-    if chance.combined > settings.significance:
+    if chance.combined > contender.significance(settings):
         return "not_better_than_chance"
     return "better"
 
 
-def _explain(code: str, evidence: Evidence, anchor: Comparison, settings: GateConfig, chance: Chances) -> str:
+def _explain(code: str, contender: Contender, settings: GateConfig, chance: Chances) -> str:
+    evidence, anchor = contender.evidence, contender.anchor
     counts = _counts(evidence)
     return {
-        "better": f"Better by more than chance: {counts}, p {_compared(chance.combined)}.",
+        "better": (
+            f"Better by more than chance: {counts}, p {_compared(chance.combined)} "
+            f"against {contender.significance(settings):g}."
+        ),
         "too_few_to_judge": (
             f"Only {evidence.judged.total} labelled samples can judge and {settings.min_judged} are needed; "
             "add or label more."
@@ -324,7 +181,7 @@ def _explain(code: str, evidence: Evidence, anchor: Comparison, settings: GateCo
         "fewer_right": f"Worse: {counts}.",
         "not_better_than_chance": (
             f"Not better by more than chance: {counts}, p {_compared(chance.combined)} "
-            f"against {settings.significance:g}."
+            f"against {contender.significance(settings):g}."
         ),
     }[code]
 
@@ -341,6 +198,6 @@ def _compared(p: float) -> str:
     return f"= {p:.2g}" if p >= 0.0001 else "< 0.0001"
 
 
-def _mean(values: Doubles) -> float:
+def _mean(values: NDArray[np.float64]) -> float:
     """Return the mean, capped so that it stays a JSON number; 0 of nothing."""
     return float(np.nan_to_num(values, nan=1e6, posinf=1e6).mean()) if len(values) else 0.0

@@ -49,10 +49,11 @@ def worth_remembering(labels: Sequence[int], *, unseen: Sequence[int] = ()) -> l
 
 def with_memory(
     model: bytes, inputs: NDArray[np.generic], labels: NDArray[np.int64], *, manifest: Manifest, threads: int
-) -> bytes:
-    """Return `model` with a memory of the labelled ones of the preprocessed `inputs`, in the order that they come in.
+) -> tuple[bytes, int]:
+    """Return `model` with a memory of the labelled ones of the preprocessed `inputs`, and how many of them it holds.
 
-    `model` itself comes back when nothing has a label, or when its logits are not made by one matrix product.
+    They are taken in the order that they come in, as many of each class as there is room for. `model` itself comes back
+    when nothing has a label, or when its logits are not made by one matrix product.
     """
     import onnx
 
@@ -60,13 +61,13 @@ def with_memory(
     features = _features(network, manifest.logits)
     labelled = np.flatnonzero(labels >= 0)
     if features is None or not len(labelled):
-        return model
+        return model, 0
     read, outputs = _read(model, features, inputs[labelled], manifest, threads)
-    keys = _keys(read, labels[labelled], outputs)
+    keys, held = _keys(read, labels[labelled], outputs)
     _add_vote(network, features, keys, manifest.logits)
     onnx.checker.check_model(network)
     encoded: bytes = network.SerializeToString(deterministic=True)
-    return encoded
+    return encoded, held
 
 
 def _features(network: "onnx.ModelProto", logits: str) -> str | None:
@@ -102,15 +103,15 @@ def _read(
     return scaled, int(answers[0][1].shape[1])
 
 
-def _keys(features: Floats, labels: NDArray[np.int64], classes: int) -> Floats:
-    """Return [outputs, places, features]; a place that no sample takes is zero and so far from everything."""
+def _keys(features: Floats, labels: NDArray[np.int64], classes: int) -> tuple[Floats, int]:
+    """Return [outputs, places, features] and how many places are taken; the others are zero, far from everything."""
     width = features.shape[1]
     most = max(1, min(_MOST_PER_CLASS, _MOST_NUMBERS // (classes * width)))
     lots = [features[labels == number][:most] for number in range(classes)]
     keys = np.zeros((classes, max(map(len, lots)), width), np.float32)
     for number, lot in enumerate(lots):
         keys[number, : len(lot)] = lot
-    return keys
+    return keys, sum(map(len, lots))
 
 
 def _add_vote(network: "onnx.ModelProto", features: str, keys: Floats, logits: str) -> None:

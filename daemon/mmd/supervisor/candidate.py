@@ -1,7 +1,7 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,14 +25,16 @@ from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.preprocess import Preprocessing
 from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
+from mmd.promotion.answers import Comparison
 from mmd.promotion.closing import tidy_round
-from mmd.promotion.evaluate import compare
-from mmd.promotion.gate import Comparison, Contender, Evidence, judge
+from mmd.promotion.evaluate import ask
+from mmd.promotion.gate import Contender, Evidence, judge
 from mmd.promotion.memory import with_memory, worth_remembering
 from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.rounds import mark_trained
+from mmd.training.augment import view_of
 from mmd.training.checkpoint import CheckpointFolder
 from mmd.training.engine import Engine, Floats, TrainingState
 from mmd.training.feeds import start_state
@@ -97,21 +99,34 @@ class PreparedRound:
         return read_progress(self.folder, self.plan).step
 
     def compare(
-        self, before: bytes, after: bytes, inputs: NDArray[np.generic], labels: NDArray[np.int64]
-    ) -> Comparison:
-        """Ask both networks about preprocessed inputs."""
+        self,
+        before: bytes,
+        after: Sequence[bytes],
+        views: Iterable[NDArray[np.generic]],
+        labels: NDArray[np.int64],
+    ) -> list[Comparison]:
+        """Compare the network `before` with each of those `after` on preprocessed inputs."""
         manifest, threads = self.artifact_set.manifest, self.plan.threads
-        return compare(before, after, inputs, labels, manifest=manifest, threads=threads, classes=len(self.classes))
+        said = ask([before, *after], views, labels, manifest=manifest, threads=threads, classes=len(self.classes))
+        return [Comparison(said[0], one) for one in said[1:]]
 
-    def samples(self, places: Sequence[int]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
-        """Return the owner's samples at these places of the plan as they are, preprocessed, with their labels."""
+    def samples(self, places: Sequence[int], view: int = 0) -> NDArray[np.generic]:
+        """Return the owner's samples at these places of the plan in this view, preprocessed."""
         chosen = np.array(places, np.int64)
-        return self.data.inputs.rows(chosen, np.zeros_like(chosen)), self.data.labels[chosen]
+        return self.data.inputs.rows(chosen, np.full_like(chosen, view))
 
-    def compare_on_anchor(self, before: bytes, after: bytes) -> Comparison:
+    def unplanned_samples(self, ids: Sequence[str], stored: NDArray[np.generic], view: int) -> NDArray[np.generic]:
+        """Return samples that are not in the plan in this view, preprocessed."""
+        how, seed = self.plan.augmentation, self.plan.view_seed
+        if view and len(ids):
+            assert how is not None, "a plan with views says how they are made"
+            stored = np.stack([view_of(one, name, view, how, seed) for one, name in zip(stored, ids, strict=True)])
+        return Preprocessing.of(self.artifact_set, threads=self.plan.threads)(stored)
+
+    def compare_on_anchor(self, before: bytes, after: Sequence[bytes]) -> list[Comparison]:
         inputs, labels = self.artifact_set.gate_anchor()
         values = Preprocessing.of(self.artifact_set, threads=self.plan.threads)(inputs)
-        return self.compare(before, after, values, labels.astype(np.int64))
+        return self.compare(before, after, [values], labels.astype(np.int64))
 
     def fold_parameters(self, number: int) -> Mapping[str, Floats]:
         """Return what fold model `number` learned. Raises `StoreDamaged` when its last checkpoint is gone."""
@@ -146,10 +161,14 @@ class Candidate:
         if not plan.memory:
             return cls(blend, parameters, model, 0)
         remembered = worth_remembering(plan.labels, unseen=unseen)
-        inputs, labels = prepared.samples(remembered)
-        manifest = prepared.artifact_set.manifest
-        remembering = with_memory(model, inputs, labels, manifest=manifest, threads=plan.threads)
-        return cls(blend, parameters, remembering, len(remembered) if remembering != model else 0)
+        remembering, held = with_memory(
+            model,
+            prepared.samples(remembered),
+            prepared.data.labels[remembered],
+            manifest=prepared.artifact_set.manifest,
+            threads=plan.threads,
+        )
+        return cls(blend, parameters, remembering, held)
 
 
 def _between(start: Floats, learned: Floats, share: float) -> Floats:
@@ -242,19 +261,8 @@ class RoundWorkshop:
         serving = self._models.current()
         learned = prepared.engine.state().parameters
         candidates = [Candidate.of(prepared, learned, blend) for blend in plan.blends]
-        holdout, labels = self._holdout(plan, prepared)
         chosen, verdict = judge(
-            [
-                Contender(
-                    Evidence(
-                        prepared.compare(serving.model, candidate.model, holdout, labels),
-                        self._out_of_fold(prepared, serving, candidate.blend),
-                    ),
-                    prepared.compare_on_anchor(serving.model, candidate.model),
-                    makeup(candidate.blend, candidate.remembers, _precision(plan)),
-                )
-                for candidate in candidates
-            ],
+            self._contenders(prepared, serving, candidates),
             plan.gate,
             round_number=plan.number,
             generation_before=serving.card.generation,
@@ -264,28 +272,58 @@ class RoundWorkshop:
         write_verdict(self._folder, verdict)
         return verdict
 
-    def _holdout(self, plan: RoundPlan, prepared: PreparedRound) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    def _contenders(
+        self, prepared: PreparedRound, serving: VerifiedModel, candidates: Sequence[Candidate]
+    ) -> list[Contender]:
+        """Ask each candidate, or who answers for it, about every sample that may judge, and about the anchor set."""
+        plan, models = prepared.plan, [candidate.model for candidate in candidates]
+        ids, stored, labels = self._holdout(prepared)
+        # A sample is one piece of evidence in however many views it is seen, and a less noisy one in several; as many
+        # samples as judge alone are enough as they are.
+        views = range(plan.views if len(labels) < plan.gate.enough_holdout else 1)
+        held_out = (prepared.unplanned_samples(ids, stored, view) for view in views)
+        evidence = zip(
+            prepared.compare(serving.model, models, held_out, labels),
+            self._out_of_fold(prepared, serving, views),
+            prepared.compare_on_anchor(serving.model, models),
+            strict=True,
+        )
+        return [
+            Contender(
+                Evidence(holdout, out_of_fold),
+                anchor,
+                makeup(candidate.blend, candidate.remembers, _precision(plan)),
+                is_memory_alone=candidate.blend == 0 and not plan.int8,
+            )
+            for candidate, (holdout, out_of_fold, anchor) in zip(candidates, evidence, strict=True)
+        ]
+
+    def _holdout(self, prepared: PreparedRound) -> tuple[list[str], NDArray[np.generic], NDArray[np.int64]]:
         with SampleStore(self._state.samples_db) as store:
-            self._require_samples(plan, store)
-            inputs, labels = store.load(store.holdout_ids(labelled=True))
+            self._require_samples(prepared.plan, store)
+            ids = store.holdout_ids(labelled=True)
+            inputs, labels = store.load(ids)
         # A class that was named since the round began is for the next one.
-        is_judged = labels < len(prepared.classes)
-        return Preprocessing.of(prepared.artifact_set, threads=plan.threads)(inputs[is_judged]), labels[is_judged]
+        judging = np.flatnonzero(labels < len(prepared.classes))
+        return [ids[place] for place in judging], inputs[judging], labels[judging]
 
-    def _out_of_fold(self, prepared: PreparedRound, serving: VerifiedModel, blend: float) -> Comparison | None:
-        """Compare on every sample of a fold that the serving model has not seen either; `None` without fold models.
+    def _out_of_fold(
+        self, prepared: PreparedRound, serving: VerifiedModel, views: range
+    ) -> list[Comparison] | list[None]:
+        """Compare on every sample of a fold that the serving model has not seen either, one comparison a candidate.
 
-        What answers for a sample is made as the candidate of this `blend` is, without the sample's fold.
+        What answers for a sample is made as the candidate is, without the sample's fold. `None` without fold models.
         """
         plan, seen = prepared.plan, frozenset(serving.card.sample_ids)
-        compared: Comparison | None = None
+        compared: list[Comparison] = []
         for number in range(len(plan.fold_steps)):
-            left_out = left_out_places(plan, number)
+            left_out, learned = left_out_places(plan, number), prepared.fold_parameters(number)
             places = [place for place in left_out if plan.sample_ids[place] not in seen]
-            answers = Candidate.of(prepared, prepared.fold_parameters(number), blend, unseen=left_out)
-            lot = prepared.compare(serving.model, answers.model, *prepared.samples(places))
-            compared = lot if compared is None else compared.joined(lot)
-        return compared
+            answering = [Candidate.of(prepared, learned, blend, unseen=left_out).model for blend in plan.blends]
+            in_views = (prepared.samples(places, view) for view in views)
+            lot = prepared.compare(serving.model, answering, in_views, prepared.data.labels[places])
+            compared = [one.joined(more) for one, more in zip(compared, lot, strict=True)] if compared else lot
+        return compared or [None] * len(plan.blends)
 
     def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, candidate: Candidate) -> None:
         from safetensors.numpy import save

@@ -14,7 +14,7 @@ from mmd.artifact.export import export_model
 from mmd.artifact.load import ArtifactSet, normalise, open_set, read_set
 from mmd.artifact.session import open_session
 from mmd.errors import ArtifactRefused
-from mmd.promotion.evaluate import compare
+from mmd.promotion.evaluate import ask
 
 
 @pytest.fixture
@@ -68,13 +68,16 @@ def test_both_models_are_asked_about_the_same_samples(artifact_set: ArtifactSet)
     knowing = start(artifact_set)
     knowing["head.bias"] = np.array([9, 0, 0, 0], np.float32)
     before, after = export_model(artifact_set, start(artifact_set)), export_model(artifact_set, knowing)
-    compared = compare(before, after, inputs, labels, manifest=artifact_set.manifest, threads=1)
-    assert compared.total == 150
-    assert compared.right_after == (labels == 0).sum()
-    np.testing.assert_allclose(np.exp(compared.before.log_probabilities).sum(axis=1), 1.0)
+    said = ask([before, after], [inputs, inputs[::-1]], labels, manifest=artifact_set.manifest, threads=1)
+    assert said[1].is_right.sum() == (labels == 0).sum()
+    for one in said:
+        assert one.log_probabilities.shape == (2, 150, 4)
+        np.testing.assert_allclose(np.exp(one.log_probabilities).sum(axis=2), 1.0)
+        np.testing.assert_array_equal(one.log_probabilities[0], one.log_probabilities[1, ::-1])
 
 
 def test_no_samples_are_no_rows(artifact_set: ArtifactSet) -> None:
     inputs, labels = tiny_samples(0, seed=1)
     model = export_model(artifact_set, start(artifact_set))
-    assert compare(model, model, inputs, labels, manifest=artifact_set.manifest, threads=1).total == 0
+    (said,) = ask([model], [inputs], labels, manifest=artifact_set.manifest, threads=1)
+    assert said.certainty.shape == (0,)

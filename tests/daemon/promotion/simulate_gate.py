@@ -9,8 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mmd.promotion import gate
-from mmd.promotion.gate import Chances, Comparison, Judged, chances, log_softmax
+from mmd.promotion import chances as tests_of_chance
+from mmd.promotion.answers import Comparison, Judged, log_softmax
+from mmd.promotion.chances import Chances, chances
 
 CLASSES, PUSH, LEVEL = 10, 0.5, 0.05
 Logits = NDArray[np.float64]
@@ -18,7 +19,7 @@ Logits = NDArray[np.float64]
 
 def either(chance: Chances) -> float:
     """The rule that was not taken: the smaller p-value, as if only one had been looked at."""
-    return min(chance.log_loss, chance.right)
+    return min(chance.log_loss, chance.right, chance.certainty)
 
 
 def promotes(comparison: Comparison, p_value: Callable[[Chances], float]) -> bool:
@@ -36,7 +37,7 @@ def owner(rng: np.random.Generator, samples: int) -> tuple[NDArray[np.int64], Lo
 def model(rng: np.random.Generator, labels: NDArray[np.int64], logits: Logits, push: float = 0.0) -> Judged:
     own = logits + rng.normal(0, 0.6, logits.shape)
     own[np.arange(len(labels)), labels] += push
-    return Judged(labels, log_softmax(own))
+    return Judged(labels, log_softmax(own)[None])
 
 
 def promoted_share(samples: int, runs: int, push: float) -> tuple[float, float]:
@@ -66,7 +67,7 @@ def promotions_in_a_row(samples: int, rounds: int, chains: int) -> tuple[float, 
 
 
 def main() -> None:
-    gate._DRAWS = 4000
+    tests_of_chance._DRAWS = 4000
     for samples in (12, 40, 100):
         no_better, better = promoted_share(samples, 2000, 0.0), promoted_share(samples, 500, PUSH)
         print(f"{samples:>4} held out: no better {no_better[0]:.3f} ({no_better[1]:.3f} by the smaller p),", end=" ")

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 
 from mmd.artifact.card import Verdict
 from mmd.config import GateConfig
-from mmd.promotion.gate import (
-    Comparison,
-    Contender,
-    Evidence,
-    Judged,
-    chances,
-    exact_mcnemar,
-    joint_chances,
-    judge,
-    log_softmax,
-)
+from mmd.promotion.answers import Comparison, Judged, log_softmax
+from mmd.promotion.chances import chances, exact_mcnemar, joint_chances
+from mmd.promotion.gate import Contender, Evidence, judge
 
 CLASSES = ("a", "b", "c")
 
@@ -32,7 +24,7 @@ def judged(is_right: "list[bool] | np.ndarray[tuple[int], np.dtype[np.bool_]]", 
     answers = np.where(is_right, labels, (labels + 1) % len(CLASSES))
     probabilities = np.full((count, len(CLASSES)), (1 - sure) / (len(CLASSES) - 1))
     probabilities[np.arange(count), answers] = sure
-    return Judged(labels, np.log(probabilities))
+    return Judged(labels, np.log(probabilities)[None])
 
 
 def comparison(before: list[bool], after: list[bool], *, sure_after: float = 0.8) -> Comparison:
@@ -188,12 +180,12 @@ def _sign_flip_estimate(before: Judged, after: Judged) -> float:
     return float(((signs * gains).sum(axis=1) >= gains.sum()).mean())
 
 
-def test_looking_at_both_figures_is_paid_for() -> None:
+def test_looking_at_all_figures_is_paid_for() -> None:
     rng = np.random.default_rng(2)
     before, after = judged(rng.random(40) < 0.6), judged(rng.random(40) < 0.8)
     result = chances(Comparison(before, after), seed=1)
-    assert result.combined >= min(result.log_loss, result.right) - 0.01
-    assert result.combined <= 2 * min(result.log_loss, result.right) + 0.01
+    best = min(result.log_loss, result.right, result.certainty)
+    assert best - 0.01 <= result.combined <= 3 * best + 0.01
 
 
 @pytest.mark.parametrize(("samples", "candidates"), [(12, 400), (40, 100)])
@@ -205,7 +197,7 @@ def test_equally_good_models_are_promoted_no_more_often_than_promised(samples: i
         labels = rng.integers(0, 3, samples)
         base = rng.normal(0, 1, (samples, 3))
         base[np.arange(samples), labels] += 1.0
-        one, two = (Judged(labels, log_softmax(base + rng.normal(0, 0.7, base.shape))) for _ in range(2))
+        one, two = (Judged(labels, log_softmax(base + rng.normal(0, 0.7, base.shape))[None]) for _ in range(2))
         promoted += verdict(Comparison(one, two)).promoted
     assert promoted / candidates <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / candidates)
 
@@ -215,12 +207,50 @@ def test_equally_good_models_are_promoted_no_more_often_than_promised(samples: i
 def test_a_promoted_candidate_always_keeps_every_promise(pairs: list[tuple[bool, bool]]) -> None:
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     result = verdict(comparison(before, after))
-    for p in (result.p_log_loss, result.p_right, result.p_value):
+    for p in (result.p_log_loss, result.p_right, result.p_certainty, result.p_value):
         assert 0 < p <= 1
     if result.promoted:
         assert result.holdout_right_after >= result.holdout_right_before
-        assert result.p_value <= result.significance
+        assert result.p_value <= result.significance == 0.05
         assert result.holdout_total >= 8
+
+
+def in_views(*shares: float) -> Judged:
+    """Return what a model said that gives the true class of 30 samples one of these probabilities in each view."""
+    labels = np.zeros(30, np.int64)
+    of_truth = np.repeat(np.array(shares)[:, None], 30, axis=1)
+    return Judged(labels, np.log(np.stack([of_truth, 1 - of_truth], axis=2)))
+
+
+def test_a_candidate_that_is_surer_only_in_other_views_is_better_too() -> None:
+    result = verdict(Comparison(in_views(0.9, 0.5, 0.5), in_views(0.9, 0.8, 0.8)))
+    assert result.promoted
+    assert result.p_log_loss == 1.0, "the samples themselves are read as before"
+    assert result.p_certainty == result.p_value < 0.001
+
+
+def test_views_are_no_further_samples() -> None:
+    few = Comparison(Judged(*_first(in_views(0.5, 0.5), 3)), Judged(*_first(in_views(0.9, 0.9), 3)))
+    assert chances(few, seed=1).certainty == pytest.approx(1 / 8)
+    assert verdict(few).code == "too_few_to_judge"
+
+
+def _first(said: Judged, count: int) -> tuple[np.ndarray, np.ndarray]:
+    return said.labels[:count], said.log_probabilities[:, :count]
+
+
+def test_a_memory_alone_needs_less_and_trained_weights_do_not() -> None:
+    after = [True] * 2 + [False] * 18 + [True] * 20
+    memory, trained = replace(contender(after), is_memory_alone=True), contender(after)
+    place, result = choose(trained, memory)
+    assert (place, result.code, result.significance) == (1, "better", 0.3)
+    assert 0.05 < result.p_value <= 0.3
+    assert choose(trained)[1].code == "not_better_than_chance"
+
+
+def test_a_memory_that_makes_nothing_better_is_not_promoted() -> None:
+    same = replace(contender([False] * 20 + [True] * 20), is_memory_alone=True)
+    assert choose(same)[1].code == "not_better_than_chance"
 
 
 def test_log_softmax_survives_great_logits() -> None:
@@ -239,7 +269,7 @@ def choose(*contenders: Contender) -> tuple[int, Verdict]:
     return judge(list(contenders), GateConfig(), round_number=1, generation_before=0, classes=CLASSES)
 
 
-def test_of_several_that_are_better_the_one_with_the_lowest_loss_serves() -> None:
+def test_of_several_that_are_better_the_surest_of_the_truth_serves() -> None:
     good, better = contender([False] * 10 + [True] * 30), contender([True] * 40)
     assert choose(good, better)[0] == 1
     place, result = choose(better, good)

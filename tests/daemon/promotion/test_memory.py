@@ -11,6 +11,7 @@ from tests.tiny import CLASSES, tiny_samples
 
 from mmd.artifact.load import ArtifactSet, normalise, open_set
 from mmd.artifact.session import open_session
+from mmd.promotion import memory
 from mmd.promotion.memory import STRENGTH, WIDTH, with_memory, worth_remembering
 
 
@@ -31,7 +32,7 @@ def logits(model: bytes, artifact_set: ArtifactSet, inputs: NDArray[np.generic])
 
 
 def remembering(artifact_set: ArtifactSet, inputs: NDArray[np.generic], labels: NDArray[np.int64]) -> bytes:
-    return with_memory(shipped(artifact_set), inputs, labels, manifest=artifact_set.manifest, threads=1)
+    return with_memory(shipped(artifact_set), inputs, labels, manifest=artifact_set.manifest, threads=1)[0]
 
 
 def test_a_sample_that_is_remembered_is_answered_with_its_label(artifact_set: ArtifactSet) -> None:
@@ -86,7 +87,23 @@ def test_a_network_that_ends_in_no_matrix_product_remembers_nothing(artifact_set
     network.graph.node.append(onnx.helper.make_node("Tanh", ["before"], [name]))
     model = network.SerializeToString()
     inputs, labels = tiny_samples(6, seed=1)
-    assert with_memory(model, inputs, labels, manifest=artifact_set.manifest, threads=1) == model
+    assert with_memory(model, inputs, labels, manifest=artifact_set.manifest, threads=1) == (model, 0)
+
+
+def test_only_the_samples_that_there_was_room_for_are_counted(
+    artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, labels = tiny_samples(40, seed=1)
+    model, held = with_memory(shipped(artifact_set), inputs, labels, manifest=artifact_set.manifest, threads=1)
+    assert held == 40
+    monkeypatch.setattr(memory, "_MOST_NUMBERS", 3 * _keys_of(model).size // 40)
+    smaller, held = with_memory(shipped(artifact_set), inputs, labels, manifest=artifact_set.manifest, threads=1)
+    assert held == np.any(_keys_of(smaller) != 0, axis=0).sum() < 40
+
+
+def _keys_of(model: bytes) -> NDArray[Any]:
+    named = {tensor.name: tensor for tensor in onnx.load_model_from_string(model).graph.initializer}
+    return onnx.numpy_helper.to_array(named["mmd.memory/keys"])
 
 
 def test_the_same_samples_give_the_same_bytes(artifact_set: ArtifactSet) -> None:

@@ -13,7 +13,7 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD
 from mmd.artifact.load import open_set
 from mmd.artifact.session import open_session
 from mmd.errors import InputRefused
-from mmd.promotion.gate import log_softmax
+from mmd.promotion.answers import log_softmax
 from mmd.samples.records import NewSample
 from mmd.serving.form import form_of
 from mmd.serving.predictor import Predictor

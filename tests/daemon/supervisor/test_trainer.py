@@ -486,7 +486,7 @@ def test_an_int8_candidate_that_lost_too_much_to_rounding_is_not_promoted(
         return quantise(model, inputs * 1e-4, threads=threads)
 
     monkeypatch.setattr(candidate_module, "quantise", ruined)
-    begin(board, Config(training=TrainingConfig(epochs=15), promotion=PromotionConfig(int8=True)))
+    begin(board, Config(training=TrainingConfig(epochs=15, memory=False), promotion=PromotionConfig(int8=True)))
     run_trainer(board, capsys)
     with board.store() as store:
         assert finish_round(board.state, 1, store).outcome == "rejected"

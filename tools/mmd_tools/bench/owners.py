@@ -36,6 +36,7 @@ _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_OWNERS} owners, one seed, {len(QUICK_SIZES)} sizes.")
+@click.option("--resume", is_flag=True, help="Go on with a run of the same command that was stopped.")
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
 @click.option("--plot/--no-plot", "with_plot", default=True, help="The picture needs matplotlib.")
 def owners_command(
@@ -50,6 +51,7 @@ def owners_command(
     out: Path,
     search: bool,
     quick: bool,
+    resume: bool,
     redraw: bool,
     with_plot: bool,
 ) -> None:
@@ -73,9 +75,11 @@ def owners_command(
         people = _writers(data, set_folder, QUICK_OWNERS if quick else count, "development" if search else "report")
     sizes = _sizes(kind, search=search, quick=quick)
     lessons = _lessons(rows, search=search, quick=quick)
-    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, rows):
+    raw = out / f"{name}.json"
+    before = read_raw(raw, OwnersResults) if resume and raw.exists() else None
+    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, rows, before):
         # After every owner: whoever stops a long run keeps what is done, and --redraw shows it.
-        write_raw(out / f"{name}.json", results, lines_of="records")
+        write_raw(raw, results, lines_of="records")
     write_results(results, out, with_plot=with_plot)
     click.echo((out / f"{name}.md").read_text(encoding="utf-8"))
 
@@ -130,8 +134,9 @@ def _run(
     sizes: tuple[int, ...],
     lessons: "dict[str, Lesson]",
     rows: tuple[str, ...] = (),
+    before: "OwnersResults | None" = None,
 ) -> "Iterator[OwnersResults]":
-    """Yield the results so far after every owner."""
+    """Yield the results so far after every owner; who is in the results `before` is not asked again."""
     from rich.console import Console
     from rich.progress import track
 
@@ -151,7 +156,14 @@ def _run(
     # Seed by seed, so that the first of them is done for everybody soon.
     jobs = [(seed, *person) for seed in seeds for person in people]
     records: list[Record] = []
+    if before is not None:
+        if before.conditions.command != where.command or before.conditions.artifact_sha256 != where.artifact_sha256:
+            raise UsageError(f"{name}.json is of another run (`{before.conditions.command}`); leave out --resume.")
+        records = list(before.records)
+    done = {(record.seed, record.owner) for record in records}
     for seed, owner, artifact_set in track(jobs, description="", console=console, disable=not console.is_terminal):
+        if (seed, owner.name) in done:
+            continue
         if artifact_set.sha256 not in benches:
             benches[artifact_set.sha256] = OwnersBench(artifact_set, lessons=lessons, tuning=MemoryTuning())
         records.extend(benches[artifact_set.sha256].records(owner, seed, sizes))

@@ -5,9 +5,9 @@ Nothing here decides anything: a `Lesson` is configuration, and everything after
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,28 @@ from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
-from mmd.promotion.outcome import CANDIDATE_NAME, read_verdict
+from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, read_verdict
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
 from mmd.serving.form import form_of
 from mmd.supervisor.rounds import begin_round, finish_round
 from mmd.supervisor.trainer import Departure, Voice, train
 from mmd.training.engines import open_engine
-from mmd.training.plan import RoundPlan, round_folder, write_plan
+from mmd.training.plan import RoundPlan, read_plan, round_folder, write_plan
 from mmd_tools.train_data import Part
+
+
+@dataclass(frozen=True)
+class Again:
+    """What is different when a training is judged once more."""
+
+    blends: tuple[float, ...]
+    memory: bool
+    is_gated: bool = False
+    gate: GateConfig | None = None
+
+    def changed(self, plan: RoundPlan) -> RoundPlan:
+        return msgspec.structs.replace(plan, blends=self.blends, memory=self.memory, gate=self.gate or plan.gate)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class Lesson:
     has_hints: bool = True
     temperature: float | None = None
     schedule: Schedule | None = None
+    judged_again: Mapping[str, "Again"] = field(default_factory=dict)
+    """Further rows for which the same training is judged another way."""
 
     def changed(self, plan: RoundPlan) -> RoundPlan:
         """Return `plan` with what the configuration has no key for, because it belongs to the artifact set."""
@@ -73,6 +88,8 @@ class Taught:
     """`None` when there was nothing to train on."""
     cpu_seconds: float
     """Of the whole round: reading the samples, asking the Mentor, every step, the gate."""
+    judged_again: Mapping[str, "Taught"] = field(default_factory=dict)
+    """By row."""
 
 
 class _Silent(Voice):
@@ -110,15 +127,29 @@ def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) ->
                 plan = begin_round(state, config, store)
             except UsageError:
                 # Every sample is held out: the product waits for more.
-                return Taught(shipped, shipped, trained_on, held_out, None, 0.0)
-            write_plan(state, lesson.changed(plan))
-            train(state, plan.number, _Silent(), Departure(), open_engine=open_engine)
+                nothing = Taught(shipped, shipped, trained_on, held_out, None, 0.0)
+                return replace(nothing, judged_again=dict.fromkeys(lesson.judged_again, nothing))
             folder = round_folder(state, plan.number)
-            candidate = (folder / CANDIDATE_NAME / MODEL_NAME).read_bytes()
-            verdict = read_verdict(folder)
+
+            def judged(plan: RoundPlan) -> Taught:
+                """Let the trainer do what is left to do of `plan`: all of it, or the gate alone."""
+                write_plan(state, plan)
+                (folder / VERDICT_NAME).unlink(missing_ok=True)
+                train(state, plan.number, _Silent(), Departure(), open_engine=open_engine)
+                candidate, verdict = (folder / CANDIDATE_NAME / MODEL_NAME).read_bytes(), read_verdict(folder)
+                serving = candidate if verdict is not None and verdict.promoted else shipped
+                return Taught(candidate, serving, trained_on, held_out, verdict, time.process_time() - begun)
+
+            taught = judged(lesson.changed(plan))
+            plan, spent = read_plan(folder), taught.cpu_seconds
+            others = {row: judged(again.changed(plan)) for row, again in lesson.judged_again.items()}
+            if others:
+                judged(plan)
             finish_round(state, plan.number, store)
-            spent = time.process_time() - begun
-        return Taught(candidate, models.current().model, trained_on, held_out, verdict, spent)
+            assert models.current().model == taught.serving, "what the gate lets through is what serves"
+        # Training is what takes time; it was the same for all.
+        others = {row: replace(other, cpu_seconds=spent) for row, other in others.items()}
+        return replace(taught, judged_again=others)
 
 
 def _preprocessed(artifact_set: ArtifactSet, store: SampleStore, ids: Sequence[str]) -> Part:

@@ -17,7 +17,7 @@ from mmd.config import GateConfig, SamplesConfig, TrainingConfig
 from mmd.promotion.memory import with_memory
 from mmd_tools.bench.owners_data import Owner, split_owner
 from mmd_tools.bench.owners_memory import Floats, Memory, MemoryTuning, Reader
-from mmd_tools.bench.owners_rounds import Lesson, Taught, teach
+from mmd_tools.bench.owners_rounds import Again, Lesson, Taught, teach
 from mmd_tools.train_data import Part
 
 SHIPPED, MENTOR = "shipped", "Mentor"
@@ -38,14 +38,23 @@ LESSONS: dict[str, Lesson] = {
     "mentored without hints + replay": replace(_alone(), has_hints=False),
     "obedient + replay": _alone(preset="obedient"),
     "one view + replay": _alone(views=1),
-    DEFAULT: _alone(),
-    "half-way": _alone(blends=(0.5,)),
-    "half-way + memory": Lesson(TrainingConfig(blends=(0.5,)), gate=NO_FOLDS, blends=(0.5,)),
-    "all the way + memory": Lesson(TrainingConfig(blends=(1.0,)), gate=NO_FOLDS, blends=(1.0,)),
-    GATED: Lesson(is_gated=True),
-    "the product, held-out samples alone": Lesson(gate=NO_FOLDS, is_gated=True),
-    "the product without memory": Lesson(TrainingConfig(memory=False), is_gated=True),
-    "the product at p <= 0.2": Lesson(gate=GateConfig(significance=0.2), is_gated=True),
+    DEFAULT: replace(
+        _alone(),
+        judged_again={
+            "half-way + memory": Again((0.5,), memory=True),
+            "all the way + memory": Again((1.0,), memory=True),
+            "the product, held-out samples alone": Again((0.0, *TrainingConfig().blends), memory=True, is_gated=True),
+        },
+    ),
+    GATED: Lesson(
+        is_gated=True,
+        judged_again={
+            "the product without memory": Again(TrainingConfig().blends, memory=False, is_gated=True),
+            "the product, a memory at 5 % too": Again(
+                (0.0, *TrainingConfig().blends), memory=True, is_gated=True, gate=GateConfig(memory_significance=0.05)
+            ),
+        },
+    ),
     "unlabelled only + replay": replace(_alone(), has_labels=False),
 }
 """The rounds of the table; the other rows need none."""
@@ -173,6 +182,11 @@ class OwnersBench:
             yield row, taught, after, taught.cpu_seconds, _code(taught.verdict) if lesson.is_gated else ""
             if row == DEFAULT:
                 yield from self._memories(taught, test)
+            for name, way in lesson.judged_again.items():
+                other = taught.judged_again[name]
+                reader = Reader(other.serving if way.is_gated else other.candidate, self._set)
+                after = self._answers(reader.probabilities, test)
+                yield name, other, after, other.cpu_seconds, _code(other.verdict) if way.is_gated else ""
 
     def _memories(self, taught: Taught, test: Part) -> Iterator[tuple[str, Taught | None, _Answers, float, str]]:
         """Yield what the shipped Mentee reads with a memory and nothing else: the textbook's, and the product's."""
@@ -182,7 +196,7 @@ class OwnersBench:
         spent = time.process_time() - begun
         yield NEIGHBOURS, taught, self._answers(neighbours.probabilities, test), spent, ""
         begun = time.process_time()
-        model = with_memory(self._shipped_model, given.inputs, given.labels, manifest=self._set.manifest, threads=1)
+        model, _ = with_memory(self._shipped_model, given.inputs, given.labels, manifest=self._set.manifest, threads=1)
         spent = time.process_time() - begun
         yield MEMORY, taught, self._answers(Reader(model, self._set).probabilities, test), spent, ""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmd.promotion.gate import exact_mcnemar
+from mmd.promotion.chances import exact_mcnemar
 from mmd_tools.bench.owners_run import Record
 
 Doubles = NDArray[np.float64]
