@@ -61,7 +61,7 @@ def remembering_board(tiny_set: Path, folder: Path) -> Board:
     """A board whose generation 1 holds a memory of the six samples that `answers` asks about."""
     board, opened = tiny_board(folder, tiny_set), open_set(tiny_set)
     shipped = (tiny_set / "mentee.onnx").read_bytes()
-    model = with_memory(shipped, *tiny_samples(6, seed=1), manifest=opened.manifest, threads=1)
+    model, _ = with_memory(shipped, *tiny_samples(6, seed=1), manifest=opened.manifest, threads=1)
     put_candidate(board.state, 1, model=model, remembers=6)
     board.models().finish_round(1)
     return board
