@@ -56,6 +56,18 @@ _DISK_ADVICE = {
 """What to do when a disk refuses what a command did not expect to be refused."""
 
 
+INTERRUPTED = 130
+"""Exit code after ctrl-C, as shells have it: 128 and the signal's number."""
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Return whether ctrl-C is behind an error: a library that is interrupted while it loads says ImportError."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__cause__ or behind.__context__
+    return behind is not None
+
+
 def unforeseen(error: Exception) -> str:
     """Return the one line that the user sees of an error that nobody raised on purpose."""
     advice = _DISK_ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None

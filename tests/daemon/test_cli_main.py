@@ -95,6 +95,13 @@ def test_ctrl_c_is_exit_code_130(failing: dict[str, BaseException]) -> None:
     assert call_mmd("fail").code == interrupted
 
 
+def test_a_library_that_ctrl_c_stopped_while_it_loaded_is_no_error(failing: dict[str, BaseException]) -> None:
+    failing["error"] = ImportError("initialization failed")
+    failing["error"].__cause__ = KeyboardInterrupt()
+    ran = call_mmd("fail")
+    assert (ran.code, ran.err) == (errors.INTERRUPTED, "")
+
+
 def test_a_command_s_own_exit_code_is_kept(failing: dict[str, BaseException]) -> None:
     returned = 42
     assert call_mmd("fail").code == returned

@@ -21,7 +21,7 @@ from mmd_tools.verify import verify
 FOLDER = Path(__file__).parents[1] / "golden" / "exported"
 FILES = sorted(FOLDER.glob("*.onnx"))
 NAMES = [path.stem for path in FILES]
-KERAS_ARCHITECTURES = ("resnet50", "inception_v3")
+KERAS_ARCHITECTURES = ("resnet50", "inception_v3", "efficientnet_b0")
 """Keras's own, with a sixteenth or less of their channels, in opset 15; as Mentees they would take minutes."""
 
 

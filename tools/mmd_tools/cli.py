@@ -9,7 +9,7 @@ import sys
 import click
 
 from mmd import __version__
-from mmd.errors import MmdError, unforeseen
+from mmd.errors import INTERRUPTED, MmdError, unforeseen, was_interrupted
 from mmd.lazy import LazyGroup, ReaderLeft
 
 COMMANDS = {
@@ -41,7 +41,7 @@ def main() -> None:
     try:
         result = cli.main(prog_name="mmd-tools", obj=session, standalone_mode=False)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -54,6 +54,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
+        if was_interrupted(error):
+            sys.exit(INTERRUPTED)
         if session.get("debug"):
             raise
         click.echo(f"mmd-tools: {unforeseen(error)}", err=True)

@@ -25,7 +25,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--data", type=FILE, required=True, help="What `mmd-tools prepare` wrote (.npz).")
 @click.option("--out", type=FILE, required=True, help="The trained network (ONNX).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
-@click.option("--seed", type=int, help="Instead of the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
 @click.option("--engine", type=click.Choice(["auto", "portable", "ort_training"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 def train(

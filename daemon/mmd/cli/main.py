@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmd import __version__
-from mmd.errors import MmdError, UsageError, unforeseen
+from mmd.errors import INTERRUPTED, MmdError, UsageError, unforeseen, was_interrupted
 from mmd.layout import StateDir, default_config_file, default_state_dir
 from mmd.lazy import LazyGroup, ReaderLeft
 
@@ -134,7 +134,7 @@ def main() -> None:
     try:
         result = cli.main(prog_name="mmd", obj=session, standalone_mode=False)
     except click.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -147,6 +147,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last resort: what nobody foresaw is one line too, and exit code 1
+        if was_interrupted(error):
+            sys.exit(INTERRUPTED)
         if session.debug:
             raise
         print(f"mmd: {unforeseen(error)}", file=sys.stderr)
