@@ -71,13 +71,39 @@ def install_folder(prepared: Path, destination: Path) -> None:
 
     `prepared` lies on the same file system; `destination` does not exist yet.
     """
+    _fsync_all(prepared)
+    prepared.rename(destination)
+    fsync_folder(destination.parent)
+
+
+def replace_folder(prepared: Path, destination: Path) -> None:
+    """Put the finished folder `prepared` where the folder `destination` is.
+
+    An error or an interruption leaves the old one or the new one; a crash may leave both, whole, beside the name.
+    """
+    import shutil  # slow to import, and no command that only reads needs it
+
+    _fsync_all(prepared)
+    doomed = destination.with_name(f".{destination.name}{REMOVED_SUFFIX}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    try:
+        destination.rename(doomed)
+        prepared.rename(destination)
+    except BaseException:
+        if not destination.exists():
+            doomed.rename(destination)
+        raise
+    finally:
+        shutil.rmtree(doomed, ignore_errors=True)
+    fsync_folder(destination.parent)
+
+
+def _fsync_all(prepared: Path) -> None:
     for folder, _, names in os.walk(prepared):
         for name in names:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
         fsync_folder(Path(folder))
-    prepared.rename(destination)
-    fsync_folder(destination.parent)
 
 
 def remove_folder(folder: Path) -> None:

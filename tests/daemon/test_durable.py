@@ -212,3 +212,37 @@ def test_a_removal_that_was_killed_is_finished_by_the_next_sweep(
     durable.sweep_removed(tmp_path)
     assert names(tmp_path) == {".hidden"}
     durable.sweep_removed(tmp_path / "nothing")
+
+
+def two_folders(parent: Path) -> tuple[Path, Path]:
+    for name in ("old", "new"):
+        (parent / name).mkdir()
+        (parent / name / "file").write_text(name)
+    return parent / "new", parent / "old"
+
+
+def test_a_folder_is_replaced_and_nothing_of_the_old_one_stays(tmp_path: Path) -> None:
+    prepared, destination = two_folders(tmp_path)
+    durable.replace_folder(prepared, destination)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (destination / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_replacement_that_is_interrupted_leaves_the_old_folder(
+    which: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, destination = two_folders(tmp_path)
+    renames = iter(range(1, 10))
+
+    def rename(path: Path, target: Path) -> Path:
+        if next(renames) == which:
+            raise KeyboardInterrupt
+        path.replace(target)
+        return target
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        durable.replace_folder(prepared, destination)
+    assert (destination / "file").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mmd.durable import install_folder, make_folder, remove_folder
+from mmd.durable import install_folder, make_folder, replace_folder
 from mmd.errors import ArtifactRefused, UsageError
 from mmd_tools.audio.features import feature_shape, recipe_preprocessing
 from mmd_tools.fuse import edit
@@ -75,9 +75,8 @@ def fuse(
     try:
         write_set(prepared, content, recipe, anchor, memory)
         prepared.chmod(0o755)
-        if out.exists():
-            remove_folder(out)
-        install_folder(prepared, out.absolute())
+        install = replace_folder if out.exists() else install_folder
+        install(prepared, out.absolute())
     except BaseException:
         shutil.rmtree(prepared, ignore_errors=True)
         raise
