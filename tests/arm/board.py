@@ -94,7 +94,8 @@ def entered(board: Board) -> Iterator[None]:
         yield
         return
     _mount("-t", "binfmt_misc", "binfmt_misc", BINFMT)
-    name = f"mmd-arm-{board.work.name}"
+    # Registrations are the kernel's, not the namespace's: another run may have one of its own.
+    name = f"mmd-arm-{board.work.parent.name}-{board.work.name}"
     (BINFMT / "register").write_bytes(binfmt_rule(name))
     try:
         _mount("-t", "proc", "proc", board.root / "proc")

@@ -365,3 +365,6 @@ NOT_IN_TRAINING_BUILD = {
     "transposed_convolution": "onnxruntime-training 1.19.2 has no CPU kernel for ConvTransposeGrad",
 }
 """Cases that only central differences can judge."""
+
+NEVER_IN_TRAINING_BUILD = {"AveragePoolGrad", "ConvTransposeGrad", "ResizeGrad"}
+"""Operators without a kernel there that works: central differences judge them (and average pools in whole networks)."""
