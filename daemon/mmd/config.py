@@ -93,7 +93,10 @@ class GateConfig(Section, frozen=True):
     enough_holdout: Count = 200
     """With this many labelled held-out samples they judge alone, and no fold model is trained."""
     probation_hours: NonNegative = 24.0
-    """How long `mmd models` calls a promoted model on probation."""
+    """How long a promoted model is on probation at most: compared with the one before on every labelled sample that
+    comes, and taken back when it is worse by more than chance. 0: not at all."""
+    probation_samples: Count = 50
+    """A probation ends early once this many samples have judged."""
 
 
 class PromotionConfig(Section, frozen=True):

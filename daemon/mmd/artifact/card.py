@@ -18,7 +18,7 @@ CARD_NAME = "card.json"
 MODEL_NAME = "mentee.onnx"
 PARAMETERS_NAME = "parameters.safetensors"
 WITHDRAWN_NAME = "withdrawn"
-"""Present in the folder of a generation that the owner rolled back from; it never serves again by itself."""
+"""Present in the folder of a generation that was rolled back from; it never serves again by itself."""
 
 _PREFIX = "gen-"
 Confusion = tuple[tuple[int, ...], ...]
@@ -94,7 +94,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Every sample that left a trace in the weights or the memory, those of its ancestors included."""
 
     def phase(self, now: float) -> str:
-        """`shipped`, `probation` or `confirmed`."""
+        """Say by the time alone: `shipped`, `probation` or `confirmed`; `mmd.artifact.review.phase_of` knows all."""
         if self.round is None:
             return "shipped"
         return "probation" if now < self.created + self.probation_hours * 3600 else "confirmed"
@@ -151,11 +151,6 @@ def linked_generation(models: Path) -> int | None:
 
 def is_withdrawn(folder: Path) -> bool:
     return (folder / WITHDRAWN_NAME).exists()
-
-
-def phase_of(folder: Path, card: ModelCard, now: float) -> str:
-    """Return `withdrawn`, or what the card says: `shipped`, `probation` or `confirmed`."""
-    return "withdrawn" if is_withdrawn(folder) else card.phase(now)
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -4,11 +4,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from mmd.cli.main import Session, pass_session
 
 if TYPE_CHECKING:
     from mmd.artifact.card import Verdict
+    from mmd.artifact.review import Review
     from mmd.promotion.models import ModelEntry
 
 
@@ -47,6 +49,7 @@ def _described(entry: "ModelEntry") -> dict[str, Any]:
         "out_of_fold_right_before": verdict.out_of_fold_right_before if verdict else None,
         "out_of_fold_right_after": verdict.out_of_fold_right_after if verdict else None,
         "p_value": verdict.p_value if verdict else None,
+        "review": msgspec.to_builtins(entry.review) if entry.review else None,
     }
 
 
@@ -75,7 +78,16 @@ def _show_table(entries: "list[ModelEntry]") -> None:
     for entry in entries:
         if entry.card:
             console.print(f"{entry.generation}: {entry.card.makeup}", soft_wrap=True)
+        if entry.review:
+            console.print(f"   {_review_words(entry.review, entry.phase)}", soft_wrap=True)
     console.print("* serves; judged: right before -> after, held out and out of fold", soft_wrap=True)
+
+
+def _review_words(review: "Review", phase: str) -> str:
+    """Say what the probation has shown, and what came of it."""
+    if phase == "withdrawn" and review.state == "failed":
+        return f"taken back: {review.reason}"
+    return f"probation: {review.reason}"
 
 
 def _judged_words(verdict: "Verdict") -> str:

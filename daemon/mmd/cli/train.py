@@ -98,9 +98,12 @@ def _note(status: dict[str, Any]) -> str:
 
 def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: bool) -> "RoundOutcome":
     """Run the trainer child from here, as the daemon would, and act on its verdict."""
+    import time
+
     from mmd.samples.store import SampleStore
     from mmd.supervisor.alone import LoneRound
     from mmd.supervisor.lock import DaemonLock
+    from mmd.supervisor.probation import review_now
 
     def on_plan(plan: "RoundPlan") -> None:
         progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
@@ -109,6 +112,9 @@ def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: 
         if not force:
             for reason in lone.reasons(store.counts()):
                 raise _not_now(reason.message, reason.clears_when)
+        lost = review_now(state, config.gate, time.time())
+        if lost is not None:
+            click.echo(f"mmd: generation {lost.generation} was taken back. {lost.reason}", err=True)
         try:
             return lone.run(store, on_plan, lambda event: _show_event(event, lone.number or 0, progress))
         except KeyboardInterrupt:

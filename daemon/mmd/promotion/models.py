@@ -1,40 +1,31 @@
-"""Which models are there, which one serves, and how does a candidate become it?
+"""How does a candidate become the serving model, and how does one go back?
 
 Every change is one rename or one link, in an order that lets the next start finish what a crash interrupted:
 the generation's folder first, then `current`, then the round's `done.json`. Needs neither numpy nor onnxruntime.
 """
 
-import hashlib
 import logging
 import shutil
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from mmd import durable
 from mmd.artifact.card import (
-    CARD_NAME,
-    MODEL_NAME,
     PARAMETERS_NAME,
     WITHDRAWN_NAME,
     ModelCard,
     Verdict,
-    VerifiedModel,
     generation_folder,
     generations,
     is_withdrawn,
     linked_generation,
-    newest_whole_model,
     read_card,
     read_model,
 )
-from mmd.artifact.load import ArtifactSet
+from mmd.artifact.review import REVIEW_NAME, Review, read_review
 from mmd.errors import StoreDamaged, UsageError
-from mmd.layout import StateDir
 from mmd.promotion.closing import (
     Unjudged,
     close_unjudged,
@@ -44,6 +35,7 @@ from mmd.promotion.closing import (
     thin_old_rounds,
     tidy_round,
 )
+from mmd.promotion.generations import Generations, ModelEntry, write_model
 from mmd.promotion.outcome import (
     CANDIDATE_NAME,
     VERDICT_NAME,
@@ -54,98 +46,13 @@ from mmd.promotion.outcome import (
     write_outcome,
 )
 
-_KEPT_GENERATIONS = 4
+__all__ = ["ModelEntry", "ModelStore", "write_model"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    """One line of `mmd models`."""
-
-    generation: int
-    phase: str
-    """shipped | probation | confirmed | withdrawn | damaged"""
-    serves: bool
-    card: ModelCard | None
-
-
-class ModelStore:
-    """The models of one state folder."""
-
-    def __init__(self, state: StateDir, *, now: Callable[[], float] = time.time) -> None:
-        self._state = state
-        self._models = state.models
-        self._now = now
-
-    def create_shipped(self, artifact_set: ArtifactSet) -> ModelCard:
-        """Install generation 0 from the artifact set, or repair it; nothing happens when it is there and whole.
-
-        Raises `UsageError` when the state folder holds the models of another set.
-        """
-        folder = generation_folder(self._models, 0)
-        card = self._shipped(folder, artifact_set)
-        if card is None:
-            if folder.is_dir():
-                durable.remove_folder(folder)
-            graphs = artifact_set.manifest.graphs
-            model = artifact_set.path(graphs.inference).read_bytes()
-            parameters = artifact_set.path(graphs.parameters).read_bytes()
-            card = ModelCard(
-                generation=0,
-                sha256=hashlib.sha256(model).hexdigest(),
-                parameters_sha256=hashlib.sha256(parameters).hexdigest(),
-                artifact_sha256=artifact_set.sha256,
-                created=self._now(),
-            )
-            self._install(card, model, parameters)
-        if linked_generation(self._models) is None:
-            self._serve(0)
-        return card
-
-    def _shipped(self, folder: Path, artifact_set: ArtifactSet) -> ModelCard | None:
-        """Return the card of a whole generation 0 of this set; `None` when it is missing or damaged."""
-        try:
-            card = read_model(folder).card
-        except StoreDamaged:
-            return None
-        if card.artifact_sha256 != artifact_set.sha256:
-            raise UsageError(
-                f"{self._state.root} already holds the models of another artifact set; "
-                "choose another --state-dir, or replace the set with `mmd init --force`."
-            )
-        return card
-
-    def current(self) -> VerifiedModel:
-        """Return the serving model, verified; when `current` names a damaged one, the newest that verifies.
-
-        Raises `StoreDamaged` when none does.
-        """
-        model, complaints = newest_whole_model(self._models)
-        for complaint in complaints:
-            _warn_once(self._models, complaint)
-        if model is None:
-            raise StoreDamaged(
-                f"No model in {self._models} verifies: {' '.join(complaints) or 'there is none.'} Run `mmd init` again."
-            )
-        return model
-
-    def list(self) -> list[ModelEntry]:
-        """Return every generation, oldest first."""
-        try:
-            serving = self.current().card.generation
-        except StoreDamaged:
-            serving = -1
-        return [self._entry(number, serves=number == serving) for number in generations(self._models)]
-
-    def _entry(self, generation: int, *, serves: bool) -> ModelEntry:
-        folder = generation_folder(self._models, generation)
-        try:
-            card = read_model(folder).card
-        except StoreDamaged:
-            return ModelEntry(generation, "damaged", serves, None)
-        phase = "withdrawn" if is_withdrawn(folder) else card.phase(self._now())
-        return ModelEntry(generation, phase, serves, card)
+class ModelStore(Generations):
+    """The models of one state folder, with all that changes which one serves."""
 
     def rollback(self, to: int | None = None) -> tuple[ModelCard, ModelCard]:
         """Serve an earlier generation again; return the cards (left, now serving).
@@ -157,36 +64,60 @@ class ModelStore:
         target = self._rollback_target(left.generation) if to is None else to
         if target == left.generation:
             raise UsageError(f"Generation {target} is serving already; `mmd models` lists the others.")
-        if target not in generations(self._models):
+        if target not in generations(self.models):
             raise UsageError(f"There is no generation {target}; `mmd models` lists those that there are.")
-        chosen = read_model(generation_folder(self._models, target)).card
+        chosen = read_model(generation_folder(self.models, target)).card
         if target < left.generation:
-            durable.write_bytes(generation_folder(self._models, left.generation) / WITHDRAWN_NAME, b"")
-        self._serve(target)
-        (generation_folder(self._models, target) / WITHDRAWN_NAME).unlink(missing_ok=True)
+            self._withdraw(left.generation)
+        self._rehabilitate(target)
+        self.serve(target)
         log.info("rolled back from generation=%d to generation=%d", left.generation, target)
         return left, chosen
 
+    def _withdraw(self, generation: int) -> None:
+        durable.write_bytes(generation_folder(self.models, generation) / WITHDRAWN_NAME, b"")
+
+    def _rehabilitate(self, generation: int) -> None:
+        """Let `generation` serve again, and for good where its probation had failed: the owner chose it."""
+        folder = generation_folder(self.models, generation)
+        review = read_review(folder)
+        if review is not None and review.state == "failed":
+            chosen = f"The owner chose it all the same. {review.reason}"
+            self.note_review(msgspec.structs.replace(review, state="passed", reason=chosen))
+        (folder / WITHDRAWN_NAME).unlink(missing_ok=True)
+
+    def note_review(self, review: Review) -> None:
+        """Keep what the probation of a model has shown so far."""
+        encoded = msgspec.json.format(msgspec.json.encode(review), indent=1) + b"\n"
+        durable.write_bytes(generation_folder(self.models, review.generation) / REVIEW_NAME, encoded)
+
+    def settle(self) -> Review | None:
+        """Take back the serving model when it failed its probation; return the review that it failed by.
+
+        A crash anywhere is finished by doing it again. Nothing happens when there is no model to go back to.
+        """
+        serving = linked_generation(self.models)
+        review = None if serving is None else read_review(generation_folder(self.models, serving))
+        if serving is None or review is None or review.state != "failed":
+            return None
+        target = self.way_back(serving)
+        if target is None:
+            log.warning("generation=%d failed its probation and there is none to go back to", serving)
+            return None
+        self._withdraw(serving)
+        self.serve(target)
+        log.info("took back generation=%d, serving generation=%d: %s", serving, target, review.reason)
+        return review
+
+    def way_back(self, serving: int) -> int | None:
+        """Return the generation that a rollback of `serving` goes to."""
+        return self.newest_without([number for number in generations(self.models) if number >= serving])
+
     def _rollback_target(self, serving: int) -> int:
-        newer = [number for number in generations(self._models) if number >= serving]
-        target = self._newest_without(newer)
+        target = self.way_back(serving)
         if target is None:
             raise UsageError(f"Generation {serving} serves and there is none before it to go back to.")
         return target
-
-    def _newest_without(self, excluded: Collection[int]) -> int | None:
-        """Return the newest whole generation that was not withdrawn and is not `excluded`."""
-        for number in reversed(generations(self._models)):
-            folder = generation_folder(self._models, number)
-            if number in excluded or is_withdrawn(folder):
-                continue
-            try:
-                read_model(folder)
-            except StoreDamaged as error:
-                _warn_once(self._models, str(error))
-                continue
-            return number
-        return None
 
     def finish_round(self, number: int, *, stored: Collection[str] | None = None) -> RoundOutcome:
         """Act on the verdict of round `number` and close it; doing it again changes nothing.
@@ -195,8 +126,8 @@ class ModelStore:
         `UsageError` when the round has no verdict yet, `StoreDamaged` when verdict or candidate do not verify: both are
         removed then, and the trainer makes them anew from the round's last checkpoint.
         """
-        folder = round_folder(self._state, number)
-        self._sweep()
+        folder = round_folder(self.state, number)
+        self.sweep()
         outcome = read_outcome(folder)
         if outcome is None:
             try:
@@ -207,10 +138,10 @@ class ModelStore:
                 raise
             write_outcome(folder, outcome)
             log.info("round=%d %s: %s", number, outcome.outcome, outcome.reason)
-        tidy_round(self._state, number)
-        thin_old_rounds(self._state)
+        tidy_round(self.state, number)
+        thin_old_rounds(self.state)
         if outcome.outcome == "promoted":
-            self._retire()
+            self.retire()
         return outcome
 
     def _close(self, folder: Path, number: int, stored: Collection[str] | None) -> RoundOutcome:
@@ -220,7 +151,7 @@ class ModelStore:
         if not verdict.promoted:
             return self._outcome(number, "rejected", verdict.reason)
         installed = self._made_by_round(number)
-        if installed is not None and is_withdrawn(generation_folder(self._models, installed)):
+        if installed is not None and is_withdrawn(generation_folder(self.models, installed)):
             return self._outcome(number, "promoted", verdict.reason, installed)
         if installed is None:
             candidate = read_model(folder / CANDIDATE_NAME)
@@ -230,10 +161,10 @@ class ModelStore:
             installed = self._next_generation()
             parameters = (folder / CANDIDATE_NAME / PARAMETERS_NAME).read_bytes()
             card = msgspec.structs.replace(
-                candidate.card, generation=installed, round=number, created=self._now(), verdict=verdict
+                candidate.card, generation=installed, round=number, created=self.now(), verdict=verdict
             )
-            self._install(card, candidate.model, parameters)
-        self._serve(installed)
+            self.install(card, candidate.model, parameters)
+        self.serve(installed)
         return self._outcome(number, "promoted", verdict.reason, installed)
 
     def _obstacle(self, card: ModelCard, verdict: Verdict, stored: Collection[str] | None) -> RoundOutcome | None:
@@ -250,14 +181,14 @@ class ModelStore:
         return None
 
     def _outcome(self, number: int, outcome: Ending, reason: str, generation: int | None = None) -> RoundOutcome:
-        return RoundOutcome(round=number, outcome=outcome, reason=reason, finished=self._now(), generation=generation)
+        return RoundOutcome(round=number, outcome=outcome, reason=reason, finished=self.now(), generation=generation)
 
     def close_round(
         self, number: int, outcome: Unjudged, reason: str, *, lost_its_ground: bool = False
     ) -> RoundOutcome:
         """Close round `number` without a verdict."""
-        now = self._now()
-        return close_unjudged(self._state, number, outcome, reason, now=now, lost_its_ground=lost_its_ground)
+        now = self.now()
+        return close_unjudged(self.state, number, outcome, reason, now=now, lost_its_ground=lost_its_ground)
 
     def drop_generations_that_saw(self, sample_ids: Iterable[str]) -> Sequence[int]:
         """Remove every model and plan with a trace of these samples, and abandon the open round that has one.
@@ -265,19 +196,19 @@ class ModelStore:
         `current` moves to the newest model without a trace before any folder goes. Returns the dropped generations.
         """
         forgotten = set(sample_ids)
-        self._sweep()
-        forget_in_rounds(self._state, forgotten, now=self._now())
-        doomed = [number for number in generations(self._models) if self._saw(number, forgotten)]
-        if linked_generation(self._models) in doomed:
-            untouched = self._newest_without(doomed)
+        self.sweep()
+        forget_in_rounds(self.state, forgotten, now=self.now())
+        doomed = [number for number in generations(self.models) if self._saw(number, forgotten)]
+        if linked_generation(self.models) in doomed:
+            untouched = self.newest_without(doomed)
             if untouched is None:
                 raise StoreDamaged(
-                    f"No model in {self._models} without a trace of the forgotten samples verifies; "
+                    f"No model in {self.models} without a trace of the forgotten samples verifies; "
                     "run `mmd init` again, and then forget them."
                 )
-            self._serve(untouched)
+            self.serve(untouched)
         for number in doomed:
-            durable.remove_folder(generation_folder(self._models, number))
+            durable.remove_folder(generation_folder(self.models, number))
             log.info("dropped generation=%d reason=sample_forgotten", number)
         return doomed
 
@@ -285,14 +216,14 @@ class ModelStore:
         if generation == 0:
             return False  # it comes with the artifact set
         try:
-            return bool(forgotten.intersection(read_card(generation_folder(self._models, generation)).sample_ids))
+            return bool(forgotten.intersection(read_card(generation_folder(self.models, generation)).sample_ids))
         except StoreDamaged:
             return True  # what it saw can no longer be known, and it cannot serve anyway
 
     def _made_by_round(self, number: int) -> int | None:
-        for generation in generations(self._models):
+        for generation in generations(self.models):
             try:
-                card = read_card(generation_folder(self._models, generation))
+                card = read_card(generation_folder(self.models, generation))
             except StoreDamaged:
                 continue
             if card.round == number:
@@ -301,44 +232,4 @@ class ModelStore:
 
     def _next_generation(self) -> int:
         """Return a number that no model ever had, so that a reader can tell two models by it."""
-        return max([*generations(self._models), *promoted_generations(self._state)], default=-1) + 1
-
-    def _install(self, card: ModelCard, model: bytes, parameters: bytes) -> None:
-        durable.make_folder(self._models)
-        folder = generation_folder(self._models, card.generation)
-        prepared = self._models / f".{folder.name}.tmp"
-        shutil.rmtree(prepared, ignore_errors=True)
-        prepared.mkdir()
-        write_model(prepared, card, model, parameters)
-        durable.install_folder(prepared, folder)
-
-    def _serve(self, generation: int) -> None:
-        durable.replace_link(self._models / "current", generation_folder(self._models, generation).name)
-        log.info("serving generation=%d", generation)
-
-    def _sweep(self) -> None:
-        for leftover in self._models.glob(".gen-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-    def _retire(self) -> None:
-        """Remove old generations: all but the shipped, the serving, its parent, and the newest few."""
-        current = self.current().card
-        numbers = generations(self._models)
-        kept = {0, current.generation, current.parent, *numbers[-_KEPT_GENERATIONS:]}
-        for number in numbers:
-            if number not in kept:
-                durable.remove_folder(generation_folder(self._models, number))
-                log.info("retired generation=%d", number)
-
-
-@lru_cache(maxsize=64)
-def _warn_once(models: Path, complaint: str) -> None:
-    """Log `complaint`; a daemon that looks every second says it once."""
-    log.warning("%s", complaint)
-
-
-def write_model(folder: Path, card: ModelCard, model: bytes, parameters: bytes) -> None:
-    """Fill the folder of a model; the card comes last, so a folder with a card has everything that it names."""
-    durable.write_bytes(folder / MODEL_NAME, model)
-    durable.write_bytes(folder / PARAMETERS_NAME, parameters)
-    durable.write_bytes(folder / CARD_NAME, msgspec.json.format(msgspec.json.encode(card), indent=1) + b"\n")
+        return max([*generations(self.models), *promoted_generations(self.state)], default=-1) + 1

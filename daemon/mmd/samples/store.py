@@ -97,6 +97,14 @@ class SampleStore(StoreFile):
             ).fetchone()
         return SampleCounts(*map(int, row))
 
+    def labelled_since(self, moment: float) -> int:
+        """Return how many samples came in after `moment` (seconds since the epoch) and have a label."""
+        with translated(self.path):
+            (count,) = self._connection.execute(
+                "SELECT count(*) FROM samples WHERE label IS NOT NULL AND ingested > ?", (moment,)
+            ).fetchone()
+        return int(count)
+
     def class_counts(self) -> dict[str, int]:
         """Return how many samples each label has, only those that have any."""
         with translated(self.path):

@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mmd.artifact.card import generation_folder, phase_of, read_card
+from mmd.artifact.card import generation_folder, read_card
+from mmd.artifact.review import phase_of
 from mmd.config import SamplesConfig
 from mmd.errors import InputRefused, MmdError, UsageError, unforeseen
 from mmd.layout import StateDir

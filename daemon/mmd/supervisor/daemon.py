@@ -27,6 +27,7 @@ from mmd.supervisor.hold import held_since
 from mmd.supervisor.ledger import Cost, Ledger
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.notify import Notifier
+from mmd.supervisor.probation import Probation
 from mmd.supervisor.record import Recorder
 from mmd.supervisor.requests import Requests
 from mmd.supervisor.retries import RETRY_SECONDS
@@ -100,6 +101,8 @@ class Daemon:
             self._signals = Signals(self._selector, self._look_soon)
             now = self._clock()
             self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)
+            self._probation = Probation(self.state_dir, self._recorder)
+            self._probation.settle(now)
             self._announcer = Announcer(self._recorder, self._notifier)
             self.runner = RoundRunner(
                 self.state_dir,
@@ -159,6 +162,7 @@ class Daemon:
             if self.runner.state is state_before:
                 break
         self._trainer.follow(self.runner.trainer)
+        self._probation.look(self.counts(), config, now)
         self._inbox.follow(is_wanted=config.daemon.watch_inbox and self.state_dir.is_initialised)
         runner = self.runner
         self._announcer.note(runner.state, self.mode, self.reasons, conditions, runner.progress, now)
@@ -181,8 +185,7 @@ class Daemon:
         """Return this process and its children that live; those that ended are counted with this one."""
         trainer = self.runner.trainer
         children = [trainer.pid] if trainer is not None else []
-        if self._inbox.pid is not None:
-            children.append(self._inbox.pid)
+        children += [pid for pid in (self._inbox.pid, self._probation.pid) if pid is not None]
         return [os.getpid(), *children]
 
     def _decide(self, conditions: Conditions, now: Instant) -> None:
@@ -271,6 +274,7 @@ class Daemon:
     def _leave(self) -> None:
         """Let the trainer write its checkpoint, then put everything down."""
         self._inbox.close()
+        self._probation.close()
         self._trainer.close()
         self._events.close()
         self.runner.stop(self._clock)

@@ -15,7 +15,7 @@ from mmd.supervisor.ledger import Cost, round_cost, saved_usage
 from mmd.supervisor.progress import Progress, has_trained, last_end, open_round, progress_on_disk
 from mmd.supervisor.states import State
 from mmd.supervisor.stock import count_samples
-from mmd.supervisor.view import Json, status_view, why_view
+from mmd.supervisor.view import Json, status_view, taken_back, why_view
 
 
 def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
@@ -54,7 +54,7 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
         usage=usage,
         is_daemon=False,
     )
-    return status, why_view(state, Mode.AUTO, reasons, [], memory=status["memory"])
+    return status, why_view(state, Mode.AUTO, reasons, [], memory=status["memory"], lost=taken_back(state_dir))
 
 
 def _open_progress(state_dir: StateDir) -> tuple[Progress | None, bool]:

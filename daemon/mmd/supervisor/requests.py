@@ -13,7 +13,7 @@ from mmd.supervisor.control import Answer
 from mmd.supervisor.hold import hold, release
 from mmd.supervisor.ledger import Cost
 from mmd.supervisor.round_runner import RoundRunner
-from mmd.supervisor.view import memory_view, status_view, why_view
+from mmd.supervisor.view import memory_view, status_view, taken_back, why_view
 
 
 class Desk(Protocol):
@@ -99,8 +99,8 @@ class Requests:
 
     def _reasons(self, ignored: list[Reason]) -> Answer:
         desk = self._desk
-        memory = memory_view(desk.state_dir, desk.config)
-        return why_view(desk.runner.state, desk.mode, desk.reasons, ignored, memory=memory)
+        memory, lost = memory_view(desk.state_dir, desk.config), taken_back(desk.state_dir)
+        return why_view(desk.runner.state, desk.mode, desk.reasons, ignored, memory=memory, lost=lost)
 
     def _pause(self, request: dict[str, Any]) -> Answer:
         was_held = hold(self._desk.state_dir)

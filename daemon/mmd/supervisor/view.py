@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from mmd.artifact.card import generation_folder, linked_generation, read_card
+from mmd.artifact.card import generation_folder, generations, is_withdrawn, linked_generation, read_card
+from mmd.artifact.review import Review, phase_of, read_review
 from mmd.conditions import Conditions, Reading, Usage
 from mmd.conditions.kinds import CONDITIONS
 from mmd.config import Config
@@ -77,7 +78,13 @@ def memory_view(state_dir: StateDir, config: Config) -> Json | None:
 
 
 def why_view(
-    state: State, mode: Mode, reasons: Sequence[Reason], overridden: Sequence[Reason], *, memory: Json | None
+    state: State,
+    mode: Mode,
+    reasons: Sequence[Reason],
+    overridden: Sequence[Reason],
+    *,
+    memory: Json | None,
+    lost: Review | None,
 ) -> Json:
     """Return everything that `mmd why --json` prints, but for `daemon`."""
     return {
@@ -85,7 +92,10 @@ def why_view(
         "mode": mode.value,
         "reasons": reasons_view(reasons),
         "overridden": reasons_view(overridden),
-        "notes": [] if memory is None else [memory["message"]],
+        "notes": [
+            *([] if memory is None else [memory["message"]]),
+            *([] if lost is None else [f"Generation {lost.generation} was taken back. {lost.reason}"]),
+        ],
     }
 
 
@@ -142,11 +152,26 @@ def model_view(state_dir: StateDir, *, now: float) -> Json | None:
     generation = linked_generation(state_dir.models)
     if generation is None:
         return None
+    folder = generation_folder(state_dir.models, generation)
     try:
-        card = read_card(generation_folder(state_dir.models, generation))
+        card = read_card(folder)
     except StoreDamaged:
-        return {"generation": generation, "sha256": None, "phase": "damaged"}
-    return {"generation": card.generation, "sha256": card.sha256, "phase": card.phase(now)}
+        return {"generation": generation, "sha256": None, "phase": "damaged", "review": None}
+    review = read_review(folder)
+    return {
+        "generation": card.generation,
+        "sha256": card.sha256,
+        "phase": phase_of(folder, card, now),
+        "review": None if review is None else msgspec.to_builtins(review),
+    }
+
+
+def taken_back(state_dir: StateDir) -> Review | None:
+    """Return by what the newest model lost its place, when it failed its probation."""
+    newest = max(generations(state_dir.models), default=0)
+    folder = generation_folder(state_dir.models, newest)
+    review = read_review(folder)
+    return review if review is not None and review.state == "failed" and is_withdrawn(folder) else None
 
 
 def verdict_view(state_dir: StateDir) -> Json | None:

@@ -37,8 +37,8 @@ def add_generation(state: StateDir, number: int, sample_ids: Sequence[str]) -> N
     )
     models = ModelStore(state)
     model, parameters = ((shipped / name).read_bytes() for name in ("mentee.onnx", "parameters.safetensors"))
-    models._install(card, model, parameters)
-    models._serve(number)
+    models.install(card, model, parameters)
+    models.serve(number)
 
 
 def test_one_sample_is_forgotten_by_the_beginning_of_its_id(state: StateDir) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmd.policy.reasons import REASONS
@@ -94,6 +94,7 @@ def test_an_empty_history_says_that_nothing_ran(tmp_path: Path) -> None:
     assert (found.observed_seconds, found.reasons, found.costliest) == (0, (), None)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
