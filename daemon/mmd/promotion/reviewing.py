@@ -12,7 +12,7 @@ from mmd.artifact.preprocess import Preprocessing
 from mmd.artifact.review import Review, phase_of
 from mmd.config import GateConfig
 from mmd.layout import StateDir
-from mmd.promotion.evaluate import compare
+from mmd.promotion.evaluate import ask
 from mmd.promotion.models import ModelStore
 from mmd.promotion.probation import Trial, review
 from mmd.samples.store import SampleStore
@@ -53,20 +53,19 @@ def _trial(state: StateDir, before: VerifiedModel, serving: VerifiedModel) -> Tr
         inputs, labels = store.load(chosen)
     # A class that was named since is for the next model.
     is_judged = labels < classes
-    compared = compare(
-        before.model,
-        serving.model,
-        Preprocessing.of(artifact_set)(inputs[is_judged]),
+    old, new = ask(
+        [before.model, serving.model],
+        [Preprocessing.of(artifact_set)(inputs[is_judged])],
         labels[is_judged],
         manifest=artifact_set.manifest,
         threads=1,
         classes=classes,
     )
-    was_right, is_right = compared.before.is_right, compared.after.is_right
+    was_right, is_right = old.is_right, new.is_right
     return Trial(
-        judged=compared.total,
-        right_before=compared.right_before,
-        right_after=compared.right_after,
+        judged=len(was_right),
+        right_before=int(was_right.sum()),
+        right_after=int(is_right.sum()),
         won=int((is_right & ~was_right).sum()),
         lost=int((was_right & ~is_right).sum()),
     )
