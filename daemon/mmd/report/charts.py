@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from markupsafe import Markup
 
-from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, Span
+from mmd.report.data import ConditionTrack, LossCurve, Span
 
 WIDTH = 640
 LEFT, RIGHT, TOP, BOTTOM = 64, 96, 16, 36
@@ -55,29 +55,6 @@ def loss_chart(curves: Sequence[LossCurve]) -> Markup:
     return _markup(svg)
 
 
-def accuracy_chart(rows: Sequence[AccuracyRow]) -> Markup:
-    """Draw one bar a row with its 95 % Wilson interval (Wilson 1927) and its count."""
-    row_height, name_width = 34, 190
-    height = row_height * len(rows) + 30
-    svg = _svg(WIDTH, height, "Held-out accuracy of each model")
-    scale = WIDTH - name_width - 130
-    for percent in (0, 25, 50, 75, 100):
-        at = name_width + scale * percent / 100
-        SubElement(svg, "line", x1=f"{at}", x2=f"{at}", y1="4", y2=f"{height - 24}").set("class", "rule")
-        _text(svg, at, height - 8, f"{percent} %", anchor="middle")
-    for index, row in enumerate(rows):
-        top = 8 + index * row_height
-        _text(svg, name_width - 8, top + 14, row.name, anchor="end", css="name")
-        bar = SubElement(svg, "rect", x=f"{name_width}", y=f"{top}", height="20", width=f"{scale * row.accuracy:.1f}")
-        bar.set("class", f"bar b{index % 4}")
-        low, high = wilson_interval(row.right, row.total)
-        ends = {"x1": f"{name_width + scale * low:.1f}", "x2": f"{name_width + scale * high:.1f}"}
-        for css in ("halo", "whisker"):
-            SubElement(svg, "line", ends, y1=f"{top + 10}", y2=f"{top + 10}").set("class", css)
-        _text(svg, name_width + scale + 10, top + 14, f"{row.right}/{row.total} = {row.accuracy:.1%}", css="value")
-    return _markup(svg)
-
-
 def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Markup:
     """Draw counts: rows are the true class, columns the predicted one. Mistakes are outlined."""
     cell = 26 if len(classes) <= 12 else 18
@@ -112,9 +89,10 @@ def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str], tit
 
 
 def timeline_chart(spans: Sequence[Span], tracks: Sequence[ConditionTrack]) -> Markup:
-    """Draw the daemon's states as one lane and every condition as a lane below it, over one time axis."""
+    """Draw the daemon's states as one lane and every condition that changed as a lane below it, over one time axis."""
     if not spans:
         return _empty("The daemon has not run yet.")
+    tracks = [track for track in tracks if len(_known(track)) > 1]
     start, end = spans[0].start, max(span.end for span in spans)
     end = max(end, start + 1.0)
     lane, name_width = 52, 170
@@ -148,19 +126,34 @@ def timeline_chart(spans: Sequence[Span], tracks: Sequence[ConditionTrack]) -> M
     return _markup(svg)
 
 
+def steady_notes(tracks: Sequence[ConditionTrack]) -> list[str]:
+    """Say what the conditions are that `timeline_chart` leaves out."""
+    steady = [
+        f"{track.name.replace('_', ' ')} {value:g} {track.unit}".strip()
+        for track in tracks
+        for value in _known(track)
+        if len(_known(track)) == 1
+    ]
+    unread = [track.name.replace("_", " ") for track in tracks if not _known(track)]
+    return [
+        *([f"The same all the time: {', '.join(steady)}."] if steady else []),
+        *([f"Not readable on this board: {', '.join(unread)}."] if unread else []),
+    ]
+
+
+def _known(track: ConditionTrack) -> set[float]:
+    return {value for value in track.values if value is not None}
+
+
 def _track_lane(
     svg: Element, track: ConditionTrack, top: float, x: Callable[[float], float], *, name_width: int, end: float
 ) -> None:
     known = [(t, v) for t, v in zip(track.times, track.values, strict=True) if v is not None]
     _text(svg, name_width - 10, top + 24, track.name.replace("_", " "), anchor="end", css="name")
-    if not known:
-        _text(svg, name_width + 4, top + 24, "not readable on this board")
-        return
     low, high = min(v for _, v in known), max(v for _, v in known)
-    spread = (high - low) or 1.0
 
     def y(value: float) -> float:
-        return top + 40 - (value - low) / spread * 26 if high > low else top + 26
+        return top + 40 - (value - low) / (high - low) * 26
 
     points: list[tuple[float, float]] = []
     for time, value in known:
@@ -170,8 +163,7 @@ def _track_lane(
     points.append((x(end), points[-1][1]))
     line = SubElement(svg, "polyline", points=_points(points), fill="none")
     line.set("class", "series s0")
-    text = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    _text(svg, name_width - 10, top + 38, f"{text} {track.unit}".strip(), anchor="end", css="small")
+    _text(svg, name_width - 10, top + 38, f"{low:g} to {high:g} {track.unit}".strip(), anchor="end", css="small")
 
 
 def wilson_interval(right: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:

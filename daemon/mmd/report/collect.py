@@ -10,6 +10,7 @@ from mmd.layout import StateDir
 from mmd.promotion.models import ModelEntry, ModelStore
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, ReportData, Round, Span
+from mmd.report.recent import recent
 from mmd.samples.store import SampleStore
 from mmd.supervisor.history import History, open_history
 from mmd.supervisor.ledger import Cost, round_cost
@@ -33,13 +34,17 @@ def collect(
     history = open_history(state.history_db)
     spans: tuple[Span, ...] = ()
     tracks: tuple[ConditionTrack, ...] = ()
-    if history is not None:
+    if history is None:
+        told = recent(state, None, now=created)
+    else:
         with history:
             spans, tracks = _spans(history, since, created), _tracks(history, since)
+            told = recent(state, history, now=created)
     return ReportData(
         title=title,
         created=created,
         facts=_facts(state, models),
+        recent=told,
         comparison=tuple(comparison) or _generations_compared(models),
         rounds=tuple(_round(state, number) for number in reversed(round_numbers(state)[-MOST_ROUNDS:])),
         spans=spans,

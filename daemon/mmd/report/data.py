@@ -63,6 +63,32 @@ class ConditionTrack:
 
 
 @dataclass(frozen=True)
+class LostTime:
+    """For how long one reason held in the last day."""
+
+    code: str
+    meaning: str
+    is_limit: bool
+    """Whether it is an obstacle, and not the lack of work."""
+    seconds: float
+    alone_seconds: float
+    """While nothing else kept training back."""
+    share: float
+    """Of the time in which a daemon ran."""
+    alone_share: float
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The last day."""
+
+    news: tuple[str, ...]
+    """What was learned, in sentences."""
+    lost: tuple[LostTime, ...]
+    """The longest first."""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
@@ -71,6 +97,7 @@ class ReportData:
     """Seconds since the epoch."""
     facts: tuple[tuple[str, str], ...]
     """Name and value, for the summary."""
+    recent: Recent
     comparison: tuple[AccuracyRow, ...]
     rounds: tuple[Round, ...]
     spans: tuple[Span, ...]

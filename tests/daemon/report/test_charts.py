@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mmd.report.charts import accuracy_chart, confusion_chart, loss_chart, timeline_chart, wilson_interval
-from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, Span
+from mmd.report.charts import confusion_chart, loss_chart, steady_notes, timeline_chart, wilson_interval
+from mmd.report.data import ConditionTrack, LossCurve, Span
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -39,13 +39,6 @@ def test_a_round_without_steps_says_so() -> None:
     assert "No step has been taken yet" in loss_chart([])
 
 
-def test_bars_grow_with_accuracy() -> None:
-    drawn = accuracy_chart([AccuracyRow("before", 5, 10), AccuracyRow("after", 10, 10)])
-    before, after = (float(bar.get("width") or 0) for bar in elements(drawn, "rect", "bar"))
-    assert after == pytest.approx(2 * before, rel=0.01)
-    assert "5/10 = 50.0%" in drawn
-
-
 def test_mistakes_are_marked_in_the_confusion_matrix() -> None:
     drawn = confusion_chart([[3, 0], [2, 1]], ("cat", "dog"), "before")
     assert len(elements(drawn, "rect", "mistake")) == 1
@@ -72,9 +65,18 @@ def test_the_timeline_draws_states_in_proportion_to_their_time() -> None:
     assert suspended == pytest.approx(2 * training, rel=0.01)
 
 
-def test_a_condition_that_was_never_readable_is_named_so() -> None:
-    drawn = timeline_chart([Span("idle", 0.0, 1.0)], [ConditionTrack("soc_temperature", "C", (0.0,), (None,))])
-    assert "not readable" in drawn
+def test_conditions_that_never_changed_are_named_and_not_drawn() -> None:
+    tracks = [
+        ConditionTrack("soc_temperature", "°C", (0.0,), (None,)),
+        ConditionTrack("battery_charge", "%", (0.0, 1.0), (90.0, 90.0)),
+        ConditionTrack("external_power", "", (0.0, 1.0), (1.0, 0.0)),
+    ]
+    assert steady_notes(tracks) == [
+        "The same all the time: battery charge 90 %.",
+        "Not readable on this board: soc temperature.",
+    ]
+    drawn = timeline_chart([Span("idle", 0.0, 1.0)], tracks)
+    assert [name.text for name in elements(drawn, "text", "name")] == ["state", "external power"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ BENCHMARKS = {
     "step": "mmd_tools.bench.step:step_command",
     "epoch": "mmd_tools.bench.epoch:epoch_command",
     "preemption": "mmd_tools.bench.preemption:preemption_command",
+    "serve": "mmd_tools.bench.serve:serve_command",
     "mentoring": "mmd_tools.bench.mentoring:mentoring_command",
     "owners": "mmd_tools.bench.owners:owners_command",
 }
