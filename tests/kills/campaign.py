@@ -38,7 +38,7 @@ from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round, finish_round
 
 RESULTS = ("candidate/mentee.onnx", "candidate/parameters.safetensors", "candidate/card.json", "verdict.json")
-WORKING_PARTS = ("mmd.supervisor.candidate", "mmd.training.portable", "mmd.training.step_graph", "safetensors.numpy")
+WORKING_PARTS = ("mmd.supervisor.workshop", "mmd.training.portable", "mmd.training.step_graph", "safetensors.numpy")
 """What a trainer imports in the end; whoever is forked from here has it already."""
 FORM = SampleForm("image", SHAPE, CLASSES)
 

@@ -13,7 +13,7 @@ from mmd_tools.prepare import prepare
 from mmd_tools.prepare_motion import CHANNELS, NAME, STEPS, read_motion
 from mmd_tools.recipe import Recipe
 from mmd_tools.recipe_check import load_recipe
-from mmd_tools.takes import Takes, anchor_order, split_by_person
+from mmd_tools.takes import SPLITS, Takes, anchor_order, split_by_person
 from mmd_tools.train_data import part, read_prepared
 
 RECIPE = Path(__file__).parents[2] / "artifacts" / "motion" / "recipe.toml"
@@ -61,11 +61,15 @@ def test_a_stranger_is_in_no_other_part(tmp_path: Path, recipe: Recipe) -> None:
         assert not strangers & {row.tobytes() for row in held["inputs"]}
 
 
-def test_the_halves_of_the_anchor_set_share_no_take_and_have_one_size() -> None:
+def test_the_gates_half_of_the_anchor_set_was_never_trained_on_and_is_as_large_as_the_other() -> None:
     takes = Takes.ordered(np.arange(60.0)[:, None], np.arange(60) % 3, np.repeat(np.array(["a", "b"]), 30))
-    order = anchor_order(takes, split_by_person(takes, "b"))
-    assert len(order) % 2 == 0
-    assert {*takes.takes[order[0::2]] % 2, *takes.takes[order[1::2]] % 2 + 10} == {0, 11}
+    split = split_by_person(takes, "b")
+    order = anchor_order(takes, split)
+    replay, gate = order[0::2], order[1::2]
+    assert len(replay) == len(gate) == 3 * (1 + 2), "one odd take of two, and two of validation, of three classes"
+    assert not {*replay} & {*gate}
+    assert {SPLITS[number] for number in split[gate]} == {"anchor", "validation"}
+    assert {SPLITS[number] for number in split[replay]} == {"anchor", "train"}
 
 
 class _Evil:

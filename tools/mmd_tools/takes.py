@@ -61,8 +61,15 @@ def split_by_person(samples: Takes, stranger: str) -> NDArray[np.uint8]:
 
 
 def anchor_order(samples: Takes, split: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the places of the anchor set: even takes at the even ones, for replay; odd takes at the odd ones."""
-    places = np.flatnonzero(split == SPLITS.index("anchor"))
-    halves = [places[samples.takes[places] % 2 == parity] for parity in (0, 1)]
-    size = min(map(len, halves))
-    return np.stack([half[:size] for half in halves], axis=1).ravel()
+    """Return the places of the anchor set: at the even ones those for replay, at the odd ones those for the gate.
+
+    The gate's are the odd takes of the anchor's part and those that chose the best epoch: no network was trained on
+    them, and the more there are the finer the gate sees. For replay are the even takes and as many trained ones.
+    """
+    parts = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
+    is_odd = samples.takes[parts["anchor"]] % 2 == 1
+    trained = parts["train"][np.argsort(samples.takes[parts["train"]], kind="stable")]
+    gate = np.concatenate([parts["anchor"][is_odd], parts["validation"]])
+    replay = np.concatenate([parts["anchor"][~is_odd], trained])
+    size = min(len(gate), len(replay))
+    return np.stack([replay[:size], gate[:size]], axis=1).ravel()

@@ -29,7 +29,7 @@ from mmd.supervisor.memory import is_out_of_memory
 from mmd.training.plan import round_folder
 
 if TYPE_CHECKING:
-    from mmd.supervisor.candidate import OpenEngine
+    from mmd.supervisor.workshop import OpenEngine
 
 _LOCK_PATIENCE_SECONDS = 20.0
 _LOCK_LOOK_SECONDS = 0.05
@@ -74,7 +74,7 @@ def train(state: StateDir, number: int, say: Voice, departure: Departure, *, ope
 
     Raises `TrainingFailed` after closing the round when it cannot be trained; other `MmdError`s leave it open.
     """
-    from mmd.supervisor.candidate import Abandoned, RoundWorkshop
+    from mmd.supervisor.workshop import Abandoned, RoundWorkshop
     from mmd.training.round import Listener, RoundEnd
 
     workshop = RoundWorkshop(state, number)

@@ -20,8 +20,11 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.card import generation_folder, read_card, read_model
 from mmd.artifact.int8 import quantise
+from mmd.augmentation import Augmentation
 from mmd.config import Config, GateConfig, PromotionConfig, TrainingConfig
 from mmd.errors import StoreDamaged, TrainingFailed
+from mmd.promotion.answers import Judged
+from mmd.promotion.evaluate import ask
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
 from mmd.serving.predictor import Predictor
@@ -477,6 +480,28 @@ def test_the_round_after_an_int8_model_starts_from_its_float_parameters(board: B
     trained = load_file(folder / "parameters.safetensors")
     assert {value.dtype for value in trained.values()} == {np.dtype(np.float32)}
     assert all(np.unique(value).size > 1 for name, value in trained.items() if name.endswith("weight"))
+
+
+@pytest.mark.parametrize(("enough_holdout", "views"), [(200, 3), (1, 1)])
+def test_few_samples_are_judged_in_the_views_of_the_round_and_many_as_they_are(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch, enough_holdout: int, views: int
+) -> None:
+    shapes = []
+
+    def heard(*given: Any, **options: Any) -> list[Judged]:
+        said = ask(*given, **options)
+        shapes.append(said[0].log_probabilities.shape)
+        assert all(one.log_probabilities.shape == shapes[-1] for one in said)
+        return said
+
+    monkeypatch.setattr(candidate_module, "ask", heard)
+    training = TrainingConfig(epochs=2, views=3, augmentation=Augmentation(shift_pixels=1.0))
+    plan = begin(board, Config(training=training, gate=GateConfig(folds=2, enough_holdout=enough_holdout)))
+    assert run_trainer(board, capsys)[0] == 0
+    assert len(shapes) == 2 + len(plan.fold_steps), "held out, each fold, and the anchor set"
+    *judging, anchor = shapes
+    assert {shape[0] for shape in judging} == {views}
+    assert anchor[0] == 1
 
 
 def test_an_int8_candidate_that_lost_too_much_to_rounding_is_not_promoted(

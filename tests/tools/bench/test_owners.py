@@ -1,6 +1,7 @@
 """Does the bench of owners run the product itself, count rightly, and put whole results on disk?"""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mmd_tools.bench.owners import owners_command
 from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, split_owner
 from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
 from mmd_tools.bench.owners_report import OwnersResults, write_results
-from mmd_tools.bench.owners_rounds import Lesson, teach
+from mmd_tools.bench.owners_rounds import Again, Lesson, teach
 from mmd_tools.bench.owners_run import (
     DEFAULT,
     GATED,
@@ -24,6 +25,7 @@ from mmd_tools.bench.owners_run import (
     MEMORY,
     MENTOR,
     NEIGHBOURS,
+    NO_FOLDS,
     QUICK_ROWS,
     SEARCH,
     SHIPPED,
@@ -231,6 +233,34 @@ def test_the_quick_form_needs_no_data_and_its_table_can_be_made_again(tmp_path: 
     (tmp_path / "owners-quick.md").unlink()
     assert CliRunner().invoke(owners_command, ["--redraw", *arguments], catch_exceptions=False).exit_code == 0
     assert (tmp_path / "owners-quick.md").read_text() == table
+
+
+def test_a_run_that_was_stopped_goes_on_with_who_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--quick", "--row", "labels only", "--no-plot", "--out", str(tmp_path), "--resume"]
+    assert CliRunner().invoke(owners_command, arguments, catch_exceptions=False).exit_code == 0
+    raw = (tmp_path / "owners-quick.json").read_bytes()
+    monkeypatch.setattr(OwnersBench, "records", lambda *given: pytest.fail("everybody was done"))
+    assert CliRunner().invoke(owners_command, arguments, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "owners-quick.json").read_bytes() == raw
+    other = [word if word != "labels only" else DEFAULT for word in arguments]
+    refused = CliRunner().invoke(owners_command, other)
+    assert isinstance(refused.exception, UsageError)
+    assert "leave out --resume" in str(refused.exception)
+
+
+def test_one_training_is_judged_in_several_ways(artifact_set: ArtifactSet) -> None:
+    owner = split_owner(_owner("a", 60), 1, largest=40).own
+    again = {"half-way": Again((0.5,), memory=False), "gated": Again((0.0, 1.0), memory=True, is_gated=True)}
+    lesson = Lesson(TrainingConfig(epochs=20, memory=False, blends=(1.0,)), gate=NO_FOLDS, judged_again=again)
+    taught = teach(artifact_set, owner, lesson, seed=1)
+    alone = teach(artifact_set, owner, replace(lesson, judged_again={}), seed=1)
+    assert taught.candidate == alone.candidate
+    assert taught.serving == alone.serving
+    half_way = teach(artifact_set, owner, replace(lesson, judged_again={}, blends=(0.5,)), seed=1)
+    assert taught.judged_again["half-way"].candidate == half_way.candidate != taught.candidate
+    gated = taught.judged_again["gated"]
+    assert gated.verdict is not None
+    assert "of 2 candidates" in gated.verdict.reason
 
 
 def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """`mmd-tools bench owners`: what does the product do for people it has never seen? Parses, calls and shows."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from mmd.errors import UsageError
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from mmd_tools.bench.owners_report import OwnersResults
     from mmd_tools.bench.owners_rounds import Lesson
     from mmd_tools.bench.owners_run import Record
+    from mmd_tools.bench.tables import Conditions
 
     Person = tuple[Owner, ArtifactSet]
 
@@ -36,7 +39,7 @@ _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_OWNERS} owners, one seed, {len(QUICK_SIZES)} sizes.")
-@click.option("--resume", is_flag=True, help="Go on with a run of the same command that was stopped.")
+@click.option("--resume", is_flag=True, help="Keep who was done before; --owners and --seed may differ.")
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
 @click.option("--plot/--no-plot", "with_plot", default=True, help="The picture needs matplotlib.")
 def owners_command(
@@ -155,20 +158,31 @@ def _run(
     benches: dict[str, OwnersBench] = {}
     # Seed by seed, so that the first of them is done for everybody soon.
     jobs = [(seed, *person) for seed in seeds for person in people]
-    records: list[Record] = []
-    if before is not None:
-        if before.conditions.command != where.command or before.conditions.artifact_sha256 != where.artifact_sha256:
-            raise UsageError(f"{name}.json is of another run (`{before.conditions.command}`); leave out --resume.")
-        records = list(before.records)
+    records = _kept(before, where, {(seed, owner.name) for seed, owner, _ in jobs}) if before is not None else []
     done = {(record.seed, record.owner) for record in records}
-    for seed, owner, artifact_set in track(jobs, description="", console=console, disable=not console.is_terminal):
-        if (seed, owner.name) in done:
-            continue
+    left = [job for job in jobs if (job[0], job[1].name) not in done]
+    group: Group = "development" if is_search else "report"
+    results = OwnersResults(bench=name, kind=kind, group=group, conditions=where, records=records)
+    yield results
+    for seed, owner, artifact_set in track(left, description="", console=console, disable=not console.is_terminal):
         if artifact_set.sha256 not in benches:
             benches[artifact_set.sha256] = OwnersBench(artifact_set, lessons=lessons, tuning=MemoryTuning())
         records.extend(benches[artifact_set.sha256].records(owner, seed, sizes))
-        group = "development" if is_search else "report"
-        yield OwnersResults(bench=name, kind=kind, group=group, conditions=where, records=records)
+        yield results
+
+
+def _kept(before: "OwnersResults", now: "Conditions", wanted: set[tuple[int, str]]) -> "list[Record]":
+    """Return the records of `wanted` seeds and owners; `UsageError` if they are not what would come out now."""
+
+    def settings(where: "Conditions") -> "Conditions":
+        return msgspec.structs.replace(where, command=re.sub(r" --(owners|seed) \d+", "", where.command))
+
+    if settings(before.conditions) != settings(now):
+        raise UsageError(
+            f"What is there was made by `{before.conditions.command}`, or with another set or other versions; "
+            "leave out --resume."
+        )
+    return [record for record in before.records if (record.seed, record.owner) in wanted]
 
 
 def _named(person: "Person") -> tuple[str, str]:

@@ -1,0 +1,65 @@
+"""What do the owner's samples and the anchor set say about a round's candidates? Asks the networks, for the gate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmd.artifact.card import VerifiedModel, makeup
+from mmd.promotion.answers import Comparison
+from mmd.promotion.gate import Contender, Evidence
+from mmd.supervisor.candidate import Candidate, PreparedRound, precision
+from mmd.training.folds import left_out_places
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The labelled held-out samples, as stored."""
+
+    ids: Sequence[str]
+    stored: NDArray[np.generic]
+    labels: NDArray[np.int64]
+
+
+def contenders(
+    prepared: PreparedRound, serving: VerifiedModel, candidates: Sequence[Candidate], holdout: Holdout
+) -> list[Contender]:
+    """Ask each candidate, or who answers for it, about every sample that may judge, and about the anchor set."""
+    plan, models = prepared.plan, [candidate.model for candidate in candidates]
+    # A sample is one piece of evidence in however many views it is seen, and a less noisy one in several; as many
+    # samples as judge alone are enough as they are.
+    views = range(plan.views if len(holdout.labels) < plan.gate.enough_holdout else 1)
+    held_out = (prepared.unplanned_samples(holdout.ids, holdout.stored, view) for view in views)
+    evidence = zip(
+        prepared.compare(serving.model, models, held_out, holdout.labels),
+        _out_of_fold(prepared, serving, views),
+        prepared.compare_on_anchor(serving.model, models),
+        strict=True,
+    )
+    return [
+        Contender(
+            Evidence(held, out_of_fold),
+            anchor,
+            makeup(candidate.blend, candidate.remembers, precision(plan)),
+            is_memory_alone=candidate.blend == 0 and not plan.int8,
+        )
+        for candidate, (held, out_of_fold, anchor) in zip(candidates, evidence, strict=True)
+    ]
+
+
+def _out_of_fold(prepared: PreparedRound, serving: VerifiedModel, views: range) -> list[Comparison] | list[None]:
+    """Compare on every sample of a fold that the serving model has not seen either, one comparison a candidate.
+
+    What answers for a sample is made as the candidate is, without the sample's fold. `None` without fold models.
+    """
+    plan, seen = prepared.plan, frozenset(serving.card.sample_ids)
+    compared: list[Comparison] = []
+    for number in range(len(plan.fold_steps)):
+        left_out, learned = left_out_places(plan, number), prepared.fold_parameters(number)
+        places = [place for place in left_out if plan.sample_ids[place] not in seen]
+        answering = [Candidate.of(prepared, learned, blend, unseen=left_out).model for blend in plan.blends]
+        in_views = (prepared.samples(places, view) for view in views)
+        lot = prepared.compare(serving.model, answering, in_views, prepared.data.labels[places])
+        compared = [one.joined(more) for one, more in zip(compared, lot, strict=True)] if compared else lot
+    return compared or [None] * len(plan.blends)
