@@ -82,8 +82,8 @@ class GateConfig(Section, frozen=True):
 
     significance: Fraction = 0.05
     """The chance, at most, of promoting a candidate that is no better than the serving model."""
-    memory_significance: Fraction = 0.3
-    """The same for a candidate whose weights stay as they are, and which only remembers samples: it harms least."""
+    memory_significance: Fraction = 0.05
+    """The same for a candidate whose weights stay as they are, and which only remembers samples."""
     anchor_margin: Fraction = 0.01
     """Accuracy on the anchor set that a candidate may lose, at most."""
     min_judged: Count = 8

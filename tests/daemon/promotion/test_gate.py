@@ -239,13 +239,14 @@ def _first(said: Judged, count: int) -> tuple[np.ndarray, np.ndarray]:
     return said.labels[:count], said.log_probabilities[:, :count]
 
 
-def test_a_memory_alone_needs_less_and_trained_weights_do_not() -> None:
+def test_an_owner_may_ask_less_of_a_memory_alone_than_of_trained_weights() -> None:
     after = [True] * 2 + [False] * 18 + [True] * 20
     memory, trained = replace(contender(after), is_memory_alone=True), contender(after)
-    place, result = choose(trained, memory)
+    assert not choose(memory)[1].promoted, "by default it needs as much"
+    place, result = choose(trained, memory, memory_significance=0.3)
     assert (place, result.code, result.significance) == (1, "better", 0.3)
     assert 0.05 < result.p_value <= 0.3
-    assert choose(trained)[1].code == "not_better_than_chance"
+    assert choose(trained, memory_significance=0.3)[1].code == "not_better_than_chance"
 
 
 def test_a_memory_that_makes_nothing_better_is_not_promoted() -> None:
@@ -265,8 +266,9 @@ def contender(after: list[bool], *, anchor_lost: int = 0, sure: float = 0.8) -> 
     return Contender(Evidence(Comparison(judged([False] * 20 + [True] * 20), judged(after, sure))), general)
 
 
-def choose(*contenders: Contender) -> tuple[int, Verdict]:
-    return judge(list(contenders), GateConfig(), round_number=1, generation_before=0, classes=CLASSES)
+def choose(*contenders: Contender, memory_significance: float = 0.05) -> tuple[int, Verdict]:
+    settings = GateConfig(memory_significance=memory_significance)
+    return judge(list(contenders), settings, round_number=1, generation_before=0, classes=CLASSES)
 
 
 def test_of_several_that_are_better_the_surest_of_the_truth_serves() -> None:

@@ -50,8 +50,8 @@ LESSONS: dict[str, Lesson] = {
         is_gated=True,
         judged_again={
             "the product without memory": Again(TrainingConfig().blends, memory=False, is_gated=True),
-            "the product, a memory at 5 % too": Again(
-                (0.0, *TrainingConfig().blends), memory=True, is_gated=True, gate=GateConfig(memory_significance=0.05)
+            "the product, a memory at 30 %": Again(
+                (0.0, *TrainingConfig().blends), memory=True, is_gated=True, gate=GateConfig(memory_significance=0.3)
             ),
         },
     ),
