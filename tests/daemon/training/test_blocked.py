@@ -81,7 +81,16 @@ def sequence() -> Layers:
     return Layers(net, net.gemm(net.add("Flatten", x), 24 * 4, 4), (12, 15), 4)
 
 
-NETS = {f.__name__: f for f in (pictures, uneven, separable, branches, sequence)}
+def wide() -> Layers:
+    """A picture that is too large to keep the channels of a block together in its weight gradient."""
+    net = Net(6)
+    x = net.add("Relu", net.conv("x", 3, 12))
+    x = net.add("Relu", net.conv(x, 12, 8, strides=[2, 2]))
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    return Layers(net, net.gemm(x, 8, 4), (3, 34, 36), 5, batch=16)
+
+
+NETS = {f.__name__: f for f in (pictures, uneven, separable, branches, sequence, wide)}
 
 
 def step_graph(layers: Layers) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:

@@ -10,6 +10,12 @@ from typing import Any
 from mmd.training.blocked.images import Images, Size, image_pads, pair
 from mmd.training.blocks import DOMAIN
 
+_FLOAT = 4
+_WIDE_PICTURE = 256 << 10
+"""Bytes of a block of channels, all places of a block of samples: half of a core's own cache."""
+_BLOCKS_A_TURN = 4
+"""Blocks of outputs that the runtime's convolution computes at once."""
+
 
 def weight_gradient(images: Images, mark: dict[str, Any]) -> bool:
     """dW[m, c, k] = sum over n and places o of dY[n, m, o] * X[n, c, o * stride + k * dilation - pad]."""
@@ -56,7 +62,7 @@ def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size
     """
     graph, block = images.graph, images.block
     n, channels, high, wide = x
-    together = block if mark["x"] in images.names else 1
+    together = _together(images, mark, x)
     joined = images.padded(channels) // block if together == block else channels
     values = images.blocked(mark["x"]) if together == block else images.plain(mark["x"])
     lines = graph.pad(graph.reshape(values, n, -1), [0, 0], [images.padded(n) - n, 0])
@@ -69,6 +75,19 @@ def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size
     if groups > 1 and joined > 1:
         lines = graph.emit("Transpose", graph.reshape(lines, groups, joined, -1), perm=(1, 0, 2))
     return lines, (joined, together, high + sum(crop), wide + left + right)
+
+
+def _together(images: Images, mark: dict[str, Any], x: Size) -> int:
+    """Return how many channels of X stay side by side: a block, or each is on its own.
+
+    A picture so wide that it leaves the cache between two taps costs more than bringing its channels apart, unless
+    there are so many outputs that they are computed in several turns (docs/performance.md).
+    """
+    block, d_y = images.block, images.size(mark["d_y"])
+    assert d_y is not None
+    picture = x[2] * x[3] * block * block * _FLOAT
+    is_too_wide = picture >= _WIDE_PICTURE and d_y[1] <= _BLOCKS_A_TURN * block
+    return block if mark["x"] in images.names and not is_too_wide else 1
 
 
 def _into_place(images: Images, made: str, mark: dict[str, Any], size: tuple[int, int, int]) -> None:
