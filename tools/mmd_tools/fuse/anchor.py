@@ -8,15 +8,19 @@ from numpy.typing import NDArray
 from mmd.errors import UsageError
 from mmd_tools.archive import read_archive
 
+_WHAT_IT_IS = "it is an .npz with `inputs` and `labels`, which docs/recipe.md shows how to make."
+
 
 def read_anchor(
     path: Path, shape: tuple[int, ...], classes: int, *, is_audio: bool = False
 ) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
     """Return inputs [n, *shape] as stored and labels [n]. Raises `UsageError` naming what does not fit."""
-    arrays = read_archive(path, lambda reason: UsageError(f"Cannot read the anchor set {path}: {reason}."))
+    arrays = read_archive(
+        path, lambda reason: UsageError(f"Cannot read the anchor set {path}: {reason}; {_WHAT_IT_IS}")
+    )
     missing = {"inputs", "labels"} - set(arrays)
     if missing:
-        raise UsageError(f"The anchor set {path} has no array `{sorted(missing)[0]}`; it needs inputs and labels.")
+        raise UsageError(f"The anchor set {path} has no array `{sorted(missing)[0]}`; {_WHAT_IT_IS}")
     inputs, labels = arrays["inputs"], arrays["labels"]
     known = ("int16",) if is_audio else ("uint8", "float32")
     if inputs.dtype not in map(np.dtype, known):

@@ -66,6 +66,12 @@ def parts_bytes(model: ModelProto, part: int, *, parameter_bytes: int, moments: 
     return _CODE_BYTES["portable"] + held + _arena_bytes(model, part, fetched)
 
 
+def inference_bytes(model: ModelProto, batch: int) -> int:
+    """Return what a network for inference takes: its weights, and the most that its tensors take at once."""
+    weights: int = sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    return _CODE_BYTES["portable"] + weights + _arena_bytes(model, batch, {value.name for value in model.graph.output})
+
+
 def _arena_bytes(model: ModelProto, batch: int, outputs: set[str]) -> int:
     filled = _with_batch(model, batch)
     ready = _optimized(filled)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,10 @@ import click
 if TYPE_CHECKING:
     import numpy as np
 
+    from mmd_tools.fuse.network import Network
     from mmd_tools.recipe import Recipe
-    from mmd_tools.shrink.frontier import Budget, Candidate, Data
+    from mmd_tools.shrink.budget import Budget
+    from mmd_tools.shrink.frontier import Candidate, Data
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -59,8 +60,8 @@ def parse_bytes(text: str) -> float:
 @click.option("--memory", default="", help="What the trainer may take on the board, as 512MB.")
 @click.option("--minutes", type=_Number(min=0, min_open=True), default=math.inf, help="A round may take.")
 @click.option("--samples", type=click.IntRange(min=1), default=200, show_default=True, help="Of the owner, in a round.")
-@click.option("--round-epochs", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--round-epochs", type=click.IntRange(min=1), help="Of a round [default: the recipe's, or 10].")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples a step [default: the recipe's, or 32].")
 @click.option("--slowdown", type=_Number(min=0, min_open=True), default=1.0, help="Of the board against here.")
 @click.option("--out", type=FILE, required=True, help="The best candidate that fits (ONNX).")
 @click.option("--plot", type=FILE, help="The frontier as a picture (PNG; needs the bench extra).")
@@ -74,21 +75,23 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
     from mmd.durable import write_bytes
     from mmd.errors import UsageError
     from mmd_tools.shrink.frontier import best_that_fits
-    from mmd_tools.shrink.show import picture, row, show_table
+    from mmd_tools.shrink.show import picture, row, show_table, told
 
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"The folder {path.absolute().parent} for {option} does not exist; make it first.")
     if plot is not None:
         _require_matplotlib()
-    budget, data = _budget(options), _data(options)
-    candidates = _weighed(mentor, options, budget, data)
+    if options["memory"]:
+        parse_bytes(options["memory"])
+    data = _data(options)
+    budget, candidates = _weighed(mentor, options, data)
     best = best_that_fits(candidates)
     if plot is not None:
         write_bytes(plot.absolute(), picture(candidates, best, budget))
     if as_json:
-        given = {key: value if math.isfinite(value) else None for key, value in asdict(budget).items()}
-        click.echo(json.dumps({"budget": given, "candidates": [row(each, best) for each in candidates]}))
+        rows = [row(each, best) for each in candidates]
+        click.echo(json.dumps({"budget": told(budget), "candidates": rows}))
     else:
         show_table(candidates, best, budget)
     if best is None:
@@ -98,8 +101,8 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
         click.echo(f"Wrote {out}: {best.parameters:,} parameters.")
 
 
-def _weighed(mentor: Path, options: dict[str, Any], budget: Budget, data: Data | None) -> list[Candidate]:
-    """Weigh every candidate, with progress on a terminal."""
+def _weighed(mentor: Path, options: dict[str, Any], data: Data | None) -> tuple[Budget, list[Candidate]]:
+    """Weigh every candidate for the board, with progress on a terminal."""
     from rich.console import Console
 
     from mmd_tools.fuse.network import read_network
@@ -108,7 +111,8 @@ def _weighed(mentor: Path, options: dict[str, Any], budget: Budget, data: Data |
     network = read_network(mentor, "mentee")
     others = options["depths"] or options["resolutions"]
     widths = options["widths"] or ((1.0,) if others else (1.0, 0.75, 0.5, 0.25))
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True).status("asking the Mentor") as status:
+        budget = _budget(options, network, data)
         weighed = weigh(
             network,
             mentor,
@@ -119,19 +123,27 @@ def _weighed(mentor: Path, options: dict[str, Any], budget: Budget, data: Data |
             spare_classes=_spare_classes(options, data),
             report=status.update,
         )
-        return list(weighed)
+        return budget, list(weighed)
 
 
-def _budget(options: dict[str, Any]) -> Budget:
-    from mmd_tools.shrink.frontier import Budget
+def _budget(options: dict[str, Any], network: Network, data: Data | None) -> Budget:
+    """Return what the board gives; what a round is, is the recipe's where there is one."""
+    from mmd.config import GateConfig
+    from mmd_tools.recipe import TrainingRecipe
+    from mmd_tools.shrink.budget import Budget, measure_asking
 
+    round_of = data.recipe.training if data is not None else TrainingRecipe()
     return Budget(
         memory_bytes=parse_bytes(options["memory"]) if options["memory"] else math.inf,
         minutes=options["minutes"],
         samples=options["samples"],
-        epochs=options["round_epochs"],
-        batch=options["batch"],
+        epochs=options["round_epochs"] or round_of.epochs,
+        batch=options["batch"] or round_of.batch_size,
+        replay=round_of.replay,
+        views=round_of.views,
+        folds=GateConfig().folds,
         slowdown=options["slowdown"],
+        asking=measure_asking(network),
     )
 
 

@@ -13,10 +13,10 @@ import onnx
 
 from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
-from mmd.training.variant import RUNTIME_BYTES
 from mmd_tools.fuse.network import Network, prepare
 from mmd_tools.nets import PretrainRecipe
 from mmd_tools.recipe import Recipe
+from mmd_tools.shrink.budget import Budget
 from mmd_tools.shrink.depth import removable, shallower
 from mmd_tools.shrink.groups import trace_channels
 from mmd_tools.shrink.prune import pruned
@@ -34,34 +34,6 @@ class Factors:
     width: float = 1.0
     depth: float = 1.0
     resolution: float = 1.0
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What the board gives to a night's round."""
-
-    memory_bytes: float = math.inf
-    """To the trainer: a step, and the runtime beside it."""
-    minutes: float = math.inf
-    samples: int = 200
-    epochs: int = 10
-    batch: int = 16
-    slowdown: float = 1.0
-    """How many times longer than here a step takes on the board."""
-
-    def round_minutes(self, step_ms: float) -> float:
-        return self.epochs * math.ceil(self.samples / self.batch) * step_ms * self.slowdown / 60_000
-
-    def trainer_bytes(self, step_bytes: int) -> int:
-        return step_bytes + RUNTIME_BYTES
-
-    def exceeded(self, step_bytes: int, step_ms: float) -> tuple[str, ...]:
-        """Return which of `memory` and `time` a candidate takes too much of."""
-        over = {
-            "memory": self.trainer_bytes(step_bytes) > self.memory_bytes,
-            "time": self.round_minutes(step_ms) > self.minutes,
-        }
-        return tuple(name for name, is_over in over.items() if is_over)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from mmd_tools.shrink.frontier import Budget, Candidate
+from mmd_tools.shrink.budget import Budget
+from mmd_tools.shrink.frontier import Candidate
 from mmd_tools.tables import print_table
 
 _HEADINGS = ("", "width", "depth", "resolution", "parameters", "step MiB", "step ms", "trainer MiB", "round min")
@@ -21,6 +22,13 @@ def row(candidate: Candidate, best: Candidate | None) -> dict[str, Any]:
     values = asdict(candidate)
     del values["model"]
     return {**values.pop("factors"), **values, "fits": candidate.fits, "chosen": candidate is best}
+
+
+def told(budget: Budget) -> dict[str, Any]:
+    """Return the budget for `--json`, null where the board gives without end."""
+    ends = {"memory_bytes": budget.memory_bytes, "minutes": budget.minutes}
+    finite = {key: value if math.isfinite(value) else None for key, value in ends.items()}
+    return {**asdict(budget), **finite, "steps": budget.steps}
 
 
 def show_table(candidates: Sequence[Candidate], best: Candidate | None, budget: Budget) -> None:
@@ -53,10 +61,12 @@ def described(budget: Budget) -> str:
         given.append(f"{budget.memory_bytes / 2**20:.0f} MiB for the trainer")
     if math.isfinite(budget.minutes):
         given.append(f"{budget.minutes:g} minutes a round")
-    speed = f", on a board {budget.slowdown:g} times as slow as this machine" if budget.slowdown != 1 else ""
+    speed = f" On a board {budget.slowdown:g} times as slow as this machine." if budget.slowdown != 1 else ""
     return (
-        f"Budget: {' and '.join(given) or 'none'}. A round: {budget.epochs} epochs of {budget.samples} samples in "
-        f"batches of {budget.batch}{speed}."
+        f"Budget: {' and '.join(given) or 'none'}. A round: {budget.steps} steps of {budget.batch} samples, "
+        f"{budget.replay:.0%} of them replayed ({budget.epochs} epochs of {budget.samples}, {budget.folds} models for "
+        f"the gate beside the candidate); before them the Mentor, {budget.samples * budget.views} times "
+        f"{budget.asking.ms:.1f} ms in {budget.asking.bytes / 2**20:.1f} MiB.{speed}"
     )
 
 
