@@ -3,7 +3,6 @@
 from typing import IO, TYPE_CHECKING
 
 from mmd.config import SamplesConfig
-from mmd.errors import InputRefused
 from mmd.samples.form import SampleForm
 
 if TYPE_CHECKING:
@@ -24,4 +23,6 @@ def decode(file: IO[bytes], form: SampleForm, config: SamplesConfig, resample: "
 
         assert resample is not None, "whoever opens a store of audio brings the set's resampler"
         return decode_recording(file, form, resample, max_seconds=config.max_seconds)
-    raise InputRefused(f"is no array, and this artifact set takes {form.described}; give .npy or .npz.")
+    from mmd.samples.window import decode_window
+
+    return decode_window(file, form)

@@ -19,11 +19,12 @@ from mmd.samples.form import Kind, SampleForm
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac"})
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
-SUFFIXES = IMAGE_SUFFIXES | AUDIO_SUFFIXES | ARRAY_SUFFIXES
+WINDOW_SUFFIXES = frozenset({".csv"})
+SUFFIXES = IMAGE_SUFFIXES | AUDIO_SUFFIXES | ARRAY_SUFFIXES | WINDOW_SUFFIXES
 _EXPECTED: dict[Kind, str] = {
     "image": ".png, .jpg, .jpeg, .npy or .npz",
     "audio": ".wav, .flac, .npy or .npz",
-    "tensor": ".npy or .npz",
+    "tensor": ".npy, .npz or .csv",
 }
 
 
@@ -120,7 +121,7 @@ def _file(path: Path, label: str | None, source: str, form: SampleForm) -> Found
     suffix = path.suffix.lower()
     if not stat.S_ISREG(mode):
         return Refusal(path, "is not a regular file; only files and folders are read.")
-    if suffix not in SUFFIXES:
+    if suffix not in SUFFIXES or (suffix in WINDOW_SUFFIXES and form.kind != "tensor"):
         shown = f"the extension {path.suffix}" if suffix else "no extension"
         return Refusal(path, f"has {shown}; expected {_EXPECTED[form.kind]}.")
     # A file name is bytes, the store keeps text.

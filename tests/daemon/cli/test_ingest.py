@@ -444,15 +444,16 @@ def test_sensor_windows_are_stored_with_the_labels_of_their_folders(tmp_path: Pa
         (tmp_path / "windows" / name).mkdir(parents=True)
         for number in range(3):
             np.save(tmp_path / "windows" / name / f"{number}.npy", rng.normal(size=12))
+        np.savetxt(tmp_path / "windows" / name / "3.csv", rng.normal(size=12), header="value", comments="")
     ran = call_mmd("ingest", tmp_path / "windows", state=state)
-    assert (ran.code, ran.out.split(" (")[0]) == (0, "stored 6")
+    assert (ran.code, ran.out.split(" (")[0]) == (0, "stored 8")
     with SampleStore(state / "samples.db") as store:
-        assert store.class_counts() == {"cat": 3, "dog": 3}
+        assert store.class_counts() == {"cat": 4, "dog": 4}
 
 
 def test_a_recording_is_refused_by_a_set_of_tensors(tmp_path: Path) -> None:
     state = initialised_state(tmp_path, shape=(12,))
-    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    (tmp_path / "a.wav").write_bytes(b"RIFF\xff")
     ran = call_mmd("ingest", tmp_path / "a.wav", state=state)
     assert ran.code == 3
-    assert "is no array, and this artifact set takes tensor 12; give .npy or .npz." in ran.err
+    assert "is no array and no CSV in UTF-8, and this artifact set takes tensor 12" in ran.err
