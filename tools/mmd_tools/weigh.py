@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from mmd.artifact.load import ArtifactSet, open_set
-from mmd.training.engine import Batch, LossWeights
 from mmd.training.engines import ENGINE_NAMES, open_engine
 from mmd.training.mentor_outputs import output_shapes
 from mmd_tools.fuse import fuse
@@ -19,6 +18,7 @@ from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.fuse.network import read_network
 from mmd_tools.fuse.pairing import Likeness
 from mmd_tools.recipe import InputRecipe, Recipe, TrainingRecipe
+from mmd_tools.step_process import noise, process_bytes
 
 _TIMED_STEPS = 7
 _HALF_BYTES = 2
@@ -33,6 +33,8 @@ class Weighed:
     """Estimated peak of a step by engine; `ENGINE.fused` with the Mentor in the step."""
     step_ms: dict[str, float]
     """Processor time of a step here by engine, the Mentor's answers cached; the median of a few."""
+    process_bytes: int
+    """Resident peak of a process that opens the set and takes steps with the portable engine, measured."""
     cache_bytes_per_sample: int
     """What the Mentor's answers take for one sample and view; 0 without a Mentor."""
     set_bytes: int
@@ -63,6 +65,7 @@ def weigh(
             batch=batch,
             step_bytes=dict(manifest.memory_estimate_bytes),
             step_ms={name: _step_ms(artifact_set, name, batch) for name in here if name in engines},
+            process_bytes=process_bytes(Path(folder) / "set"),
             cache_bytes_per_sample=_HALF_BYTES * sum(int(np.prod(shape)) for shape in shapes.values()),
             set_bytes=sum(record.size for record in manifest.files.values()),
             ranking=ranking,
@@ -88,16 +91,8 @@ def _plain_recipe(mentee: Path, folder: Path) -> Recipe:
 
 
 def _step_ms(artifact_set: ArtifactSet, engine_name: str, batch: int) -> float:
-    manifest = artifact_set.manifest
     engine = open_engine(artifact_set, name=engine_name, variant="cached", threads=1)
-    rng = np.random.default_rng(0)
-    shapes = output_shapes(manifest) if manifest.mentor_logits else {}
-    fed = Batch(
-        inputs=rng.standard_normal((batch, *manifest.input.shape)).astype(np.float32),
-        labels=rng.integers(0, len(manifest.classes), batch).astype(np.int64),
-        mentor={name: rng.standard_normal((batch, *shape)).astype(np.float32) for name, shape in shapes.items()},
-    )
-    weights = LossWeights(1.0, (0.1,) * len(manifest.probes), 1.0 if shapes else 0.0, manifest.loss.temperature)
+    fed, weights = noise(artifact_set, batch)
     times = []
     for _ in range(_TIMED_STEPS):
         start = time.process_time()

@@ -25,10 +25,12 @@ from mmd.training.mentor_outputs import (
 from mmd.training.plan import RoundPlan
 from mmd.training.round import RoundData
 from mmd.training.rows import GuardedCache, Row, StreamedInputs, all_rows
-from mmd.training.variant import RUNTIME_BYTES, Costs, choose_variant
+from mmd.training.variant import Costs, choose_variant
 
 _MIB = 2**20
 _MEASURED_ROWS = 16
+_RUNTIME_BYTES = 64 * _MIB
+"""What the trainer takes beside a step."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class _Opening:
             drawn=plan.steps_in_all * plan.batch_size,
             cache_bytes=self._cache_bytes(),
             room_bytes=plan.cache_mib * _MIB,
-            fused_bytes=manifest.memory_estimate_bytes.get(f"{plan.engine}.fused", 0) + RUNTIME_BYTES,
+            fused_bytes=manifest.memory_estimate_bytes.get(f"{plan.engine}.fused", 0) + _RUNTIME_BYTES,
             memory_bytes=float("inf") if limit == resource.RLIM_INFINITY else limit,
         )
         variant, reason = choose_variant(costs)

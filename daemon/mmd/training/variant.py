@@ -8,10 +8,6 @@ from mmd.training.feeds import Variant
 _MIB = 2**20
 
 
-RUNTIME_BYTES = 64 << 20
-"""What the trainer takes beside a step."""
-
-
 @dataclass(frozen=True)
 class Costs:
     """What both ways would take."""

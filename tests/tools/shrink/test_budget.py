@@ -9,10 +9,11 @@ from tests.tools.networks import save
 
 from mmd.artifact.load import open_set
 from mmd.config import Config
+from mmd.errors import TrainingFailed
 from mmd.training.plan import make_plan
-from mmd.training.variant import RUNTIME_BYTES
 from mmd_tools.fuse.network import read_network
-from mmd_tools.shrink.budget import Asking, Budget, measure_asking
+from mmd_tools.shrink.budget import JUDGING_BYTES, Asking, Budget, measure_asking
+from mmd_tools.step_process import process_bytes
 
 
 @pytest.mark.parametrize("samples", [8, 75, 200])
@@ -45,11 +46,20 @@ def test_a_round_takes_its_steps_and_the_mentor_times_the_slowness_of_the_board(
     assert budget.round_minutes(60.0) == pytest.approx((100 * 60 + 320 * 5) * 4 / 60_000)
 
 
-def test_the_trainer_takes_the_runtime_and_the_larger_of_a_step_and_the_mentor() -> None:
-    small, large = Asking(bytes=1 << 20), Asking(bytes=600 << 20)
-    assert Budget(asking=small).trainer_bytes(10 << 20) == RUNTIME_BYTES + (10 << 20)
-    assert Budget(asking=large).trainer_bytes(10 << 20) == RUNTIME_BYTES + (600 << 20)
-    assert Budget(memory_bytes=512e6, asking=large).exceeded(10 << 20, 1.0) == ("memory",)
+def test_the_trainer_takes_its_process_the_mentor_and_the_judging() -> None:
+    large = Asking(bytes=600 << 20)
+    assert Budget(asking=large).trainer_bytes(100 << 20) == (700 << 20) + JUDGING_BYTES
+    assert Budget(memory_bytes=512e6, asking=large).exceeded(100 << 20, 1.0) == ("memory",)
+    assert Budget(memory_bytes=512e6).exceeded(100 << 20, 1.0) == ()
+
+
+def test_a_set_is_opened_and_stepped_with_in_a_process_of_its_own(tiny_set: Path) -> None:
+    assert 40 << 20 < process_bytes(tiny_set) < 400 << 20
+
+
+def test_a_set_that_no_step_can_be_taken_of_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match="No step could be taken of"):
+        process_bytes(tmp_path)
 
 
 def test_what_the_mentor_takes_is_at_least_its_weights(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 
 from mmd.artifact.session import open_session
 from mmd.training.folds import fold_steps
-from mmd.training.variant import RUNTIME_BYTES
 from mmd_tools.fuse.estimate import inference_bytes
 from mmd_tools.fuse.network import Network
 
 _TRIES = 3
+JUDGING_BYTES = 32 << 20
+"""What the trainer takes to write a candidate and to judge it, beside its steps: 17 to 36 MiB seen."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Budget:
     """What the board gives, and what a round is."""
 
     memory_bytes: float = math.inf
-    """To the trainer: the runtime, and beside it a step or, before the steps, the Mentor."""
+    """To the whole process of the trainer."""
     minutes: float = math.inf
     samples: int = 200
     """Of the owner, that are trained on."""
@@ -56,13 +57,14 @@ class Budget:
         asked = self.samples * self.views * self.asking.ms
         return (self.steps * step_ms + asked) * self.slowdown / 60_000
 
-    def trainer_bytes(self, step_bytes: int) -> int:
-        return RUNTIME_BYTES + max(step_bytes, self.asking.bytes)
+    def trainer_bytes(self, process_bytes: int) -> int:
+        """Return what the trainer takes, from what a process takes that opens the set and takes steps."""
+        return process_bytes + self.asking.bytes + JUDGING_BYTES
 
-    def exceeded(self, step_bytes: int, step_ms: float) -> tuple[str, ...]:
+    def exceeded(self, process_bytes: int, step_ms: float) -> tuple[str, ...]:
         """Return which of `memory` and `time` a candidate takes too much of."""
         over = {
-            "memory": self.trainer_bytes(step_bytes) > self.memory_bytes,
+            "memory": self.trainer_bytes(process_bytes) > self.memory_bytes,
             "time": self.round_minutes(step_ms) > self.minutes,
         }
         return tuple(name for name, is_over in over.items() if is_over)

@@ -55,6 +55,7 @@ class Candidate:
     step_bytes: int
     step_ms: float
     trainer_bytes: int
+    """Of the whole process, at most: measured here, with what asking the Mentor and judging take on top."""
     round_minutes: float
     exceeds: tuple[str, ...]
     """Which of `memory` and `time` it takes more of than the board gives."""
@@ -116,7 +117,7 @@ def weigh(
             onnx.save(model, path)
             cost = weigh_step(path, batch=budget.batch, engines=("portable",))
             step_bytes, step_ms = cost.step_bytes["portable"], cost.step_ms["portable"]
-            exceeds = budget.exceeded(step_bytes, step_ms)
+            exceeds = budget.exceeded(cost.process_bytes, step_ms)
             accuracy, encoded = None, bytes(path.read_bytes())
             if data is not None and not exceeds:
                 report(f"{name}: training")
@@ -127,7 +128,7 @@ def weigh(
             parameters=parameters,
             step_bytes=step_bytes,
             step_ms=step_ms,
-            trainer_bytes=budget.trainer_bytes(step_bytes),
+            trainer_bytes=budget.trainer_bytes(cost.process_bytes),
             round_minutes=budget.round_minutes(step_ms),
             exceeds=exceeds,
             accuracy=accuracy,
