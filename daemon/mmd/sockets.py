@@ -1,4 +1,4 @@
-"""How is a Unix socket bound so that only its group may use it, however deep its folder lies?"""
+"""How is a Unix socket bound so that only its group may use it, and asked whether anybody listens?"""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+_PROBE_SECONDS = 1.0
 _OTHERS = 0o117
 """The mask that leaves 0660."""
 
@@ -23,6 +24,19 @@ def bind_unix(path: Path) -> socket.socket:
     finally:
         os.umask(previous_mask)
     return listener
+
+
+def is_answered(path: Path) -> bool:
+    """Return whether a process listens at the socket `path`, or may: one that we may not ask counts."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe, short_address(path) as name:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(name)
+        except (TimeoutError, PermissionError):
+            return True
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.contextmanager

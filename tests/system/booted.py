@@ -7,6 +7,7 @@ systemd-nspawn with an overlay in memory, so that what happens inside is forgott
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -61,6 +62,8 @@ def installed(repository: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         built = wheel(repository, folder)
         shutil.move(built, incoming)
+        extra = _extra_requirements(incoming / built.name)
+        _download(["--no-deps", "--only-binary=:all:", "--dest", str(incoming), *extra])
         wanted = board_requirements(requirements_of(incoming / built.name), PYTHON, machine="x86_64")
         root = _debian_root(cache, wanted)
     yield root, incoming
@@ -90,10 +93,7 @@ def _install_dependencies(root: Path, requirements: list[str]) -> None:
     wheels.mkdir(parents=True)
     target = [f"--platform=manylinux_2_{minor}_x86_64" for minor in range(NEWEST_GLIBC, 16, -1)]
     target += ["--platform=manylinux2014_x86_64", f"--python-version={PYTHON}", "--implementation=cp"]
-    try:
-        pip(["download", "--only-binary=:all:", "--dest", str(wheels), *target, *requirements])
-    except BuildFailed as error:
-        raise CannotRun(str(error)) from error
+    _download(["--only-binary=:all:", "--dest", str(wheels), *target, *requirements])
     script = (
         "python3 -m venv /opt/mmd && "
         "/opt/mmd/bin/pip install --quiet --no-compile --no-index --no-deps /opt/wheels/*.whl && rm -r /opt/wheels"
@@ -103,6 +103,19 @@ def _install_dependencies(root: Path, requirements: list[str]) -> None:
     )
     if done.code != 0:
         raise CannotRun(f"the dependencies were not installed: {last_line(done.err)}")
+
+
+def _extra_requirements(built: Path) -> list[str]:
+    """Return what the extra `serve` of the wheel adds."""
+    wanted = [line.partition(";") for line in requirements_of(built)]
+    return [name.strip() for name, _, marker in wanted if re.search("""extra == ['"]serve['"]""", marker)]
+
+
+def _download(arguments: list[str]) -> None:
+    try:
+        pip(["download", *arguments])
+    except BuildFailed as error:
+        raise CannotRun(str(error)) from error
 
 
 def _unit_option() -> list[str]:
@@ -189,9 +202,9 @@ class Machine:
     def write(self, path: str, text: str) -> None:
         self.check("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" > "$0"', path, text)
 
-    def unit(self, name: str) -> str:
-        """Return one property of the service."""
-        return self.check("systemctl", "show", "mmd", "--value", "-p", name).strip()
+    def unit(self, name: str, *, of: str = "mmd") -> str:
+        """Return one property of a unit."""
+        return self.check("systemctl", "show", of, "--value", "-p", name).strip()
 
 
 def _left_groups() -> set[Path]:

@@ -308,3 +308,41 @@ def test_stopping_it_is_clean(service: Machine) -> None:
     service.check("systemctl", "stop", "mmd")
     assert service.unit("Result") == "success"
     assert service.unit("ExecMainStatus") == "0"
+
+
+ASK = """
+import contextlib
+from pathlib import Path
+from mmd.artifact.shipped import shipped_owner
+from mmd.serving.client import UnixConnection
+picture = next(iter(sorted(shipped_owner().rglob("*.png"))))
+with contextlib.closing(UnixConnection(Path("/var/lib/mmd/serve.sock"))) as server:
+    print(*server.ask("POST", "/predict", picture.read_bytes()))
+"""
+
+
+def test_the_first_request_starts_the_server_inside_its_sandbox(machine: Machine) -> None:
+    machine.check("systemctl", "start", "mmd-serve.socket")
+    assert machine.unit("ActiveState", of="mmd-serve.service") == "inactive"
+    ask = ["/opt/mmd/bin/python3", "-c", ASK]
+    answer = machine.check("setpriv", "--reuid=nobody", "--regid=mmd", "--clear-groups", *ask)
+    code, _, text = answer.partition(" ")
+    assert (code, json.loads(text)["path"]) == ("200", "-")
+    assert machine.run("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *ask).code != 0
+    assert machine.unit("StatusText", of="mmd-serve.service").startswith("generation ")
+    pid = machine.unit("MainPID", of="mmd-serve.service")
+    told = machine.check("cat", f"/proc/{pid}/status").splitlines()
+    assert [promise for promise in PROMISED if promise not in told] == []
+    machine.check("systemctl", "stop", "mmd-serve.service")
+    assert machine.unit("Result", of="mmd-serve.service") == "success"
+    assert machine.check("setpriv", "--reuid=nobody", "--regid=mmd", "--clear-groups", *ask).startswith("200")
+
+
+def test_the_server_is_hardly_exposed_and_verifies(machine: Machine) -> None:
+    ran = machine.run("systemd-analyze", "security", "--no-pager", "mmd-serve.service")
+    found = re.search(r"Overall exposure level for mmd-serve\.service: ([\d.]+)", ran.out)
+    assert found is not None, ran.err
+    assert float(found.group(1)) <= MOST_EXPOSURE
+    for unit in ("mmd-serve.service", "mmd-serve.socket"):
+        ran = machine.run("systemd-analyze", "verify", f"/etc/systemd/system/{unit}")
+        assert (ran.code, ran.out + ran.err) == (0, "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmd.errors import MmdError, UsageError
-from mmd.sockets import bind_unix, short_address
+from mmd.sockets import bind_unix, is_answered
 
 _FIRST_PASSED_DESCRIPTOR = 3
 """Of those that systemd opens for a service: `SD_LISTEN_FDS_START` of sd_listen_fds(3)."""
@@ -111,20 +111,8 @@ def _listen_unix(path: Path) -> Listener:
 def _clear(path: Path) -> None:
     """Remove the socket of a server that died."""
     if path.is_socket():
-        if _is_answered(path):
+        if is_answered(path):
             raise UsageError(f"A server listens at {path} already; stop that one first, or choose another --listen.")
         path.unlink()
     elif path.exists() or path.is_symlink():
         raise UsageError(f"{path} is there and is no socket; choose another --listen.")
-
-
-def _is_answered(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe, short_address(path) as name:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(name)
-        except TimeoutError:
-            return True  # it listens, and has a queue
-        except OSError:
-            return False
-    return True

@@ -29,7 +29,7 @@ from mmd.artifact.manifest import Manifest
 from mmd.artifact.preprocess import Preprocessing, Resampler
 from mmd.artifact.session import open_session
 from mmd.config import SamplesConfig
-from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
+from mmd.errors import ArtifactRefused, InputRefused, MmdError, StoreDamaged, UsageError
 from mmd.layout import StateDir
 from mmd.serving.form import form_of
 
@@ -208,7 +208,13 @@ class Predictor:
             Preprocessing.of(artifact_set, threads=self._threads),
             Resampler.of(artifact_set),
         )
-        loaded.run(np.zeros((1, *artifact_set.manifest.input.stored_shape), np.float32))
+        try:
+            loaded.run(np.zeros((1, *artifact_set.manifest.input.stored_shape), np.float32))
+        except Exception as error:  # the runtime's exceptions share no base class below Exception
+            said = " ".join(str(error).split())
+            raise ArtifactRefused(
+                f"Generation {loaded.generation} does not run ({said}); build the set again."
+            ) from error
         return loaded
 
 

@@ -15,6 +15,7 @@ from tests.plans import round_plan
 from tests.support import call_mmd
 
 from mmd.config import load_config
+from mmd.sockets import bind_unix
 from mmd.supervisor.doctor import CHECKS
 from mmd.supervisor.memory import learn
 from mmd.supervisor.service import CARRIED, PLACES
@@ -108,6 +109,10 @@ def hold_for_long(board: Rig) -> None:
     os.utime(board.state.hold_file, (0, time.time() - 3 * 86400))
 
 
+def kill_server(board: Rig) -> None:
+    bind_unix(board.state.serve_socket).close()
+
+
 def have_systemd_only(board: Rig) -> None:
     board.board.write("run/systemd/system/.keep", "")
 
@@ -149,6 +154,7 @@ CASES: list[tuple[str, str, Callable[[Rig], None]]] = [
     ("service_not_hardened", "ReadWritePaths", widen),
     ("service_program_missing", "/opt/mmd/bin/mmd", lose_program),
     ("held_for_long", "3 days", hold_for_long),
+    ("server_gone", "serve.sock", kill_server),
     ("battery_unreadable", "cannot be read", break_capacity),
     ("no_battery", "No battery is seen", forget_battery),
     ("no_idle_source", "counts as idle", be_headless),

@@ -130,6 +130,24 @@ def test_a_new_model_that_the_runtime_refuses_leaves_the_old_one_serving(board: 
     assert predictor.predict(inputs).generation == 0
 
 
+def test_a_new_model_that_loads_and_does_not_run_leaves_the_old_one_serving(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    import onnx
+
+    inputs, _ = tiny_samples(3, seed=9)
+    predictor = Predictor(board.state)
+    other = onnx.load_model_from_string(model_that_says(board, 1))
+    other.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 9
+    put_candidate(board.state, 1, model=other.SerializeToString())
+    board.models().finish_round(1)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert predictor.predict(inputs).generation == 0
+    assert len(caplog.records) == 1
+    assert "Generation 1 does not run" in caplog.text
+
+
 def test_a_damaged_model_at_the_start_falls_back_and_says_so(board: Board, caplog: pytest.LogCaptureFixture) -> None:
     promote(board, 1, answer=1)
     (generation_folder(board.state.models, 1) / "mentee.onnx").write_bytes(b"broken")

@@ -14,6 +14,7 @@ CHECKS: dict[str, Check] = {
     "engine": software.engine,
     "service": software.service,
     "daemon": state.daemon,
+    "server": state.server,
     "battery": board.battery,
     "idle": board.idle,
     "sensors": board.sensors,

@@ -9,6 +9,7 @@ from mmd.artifact.card import generation_folder, generations, newest_whole_model
 from mmd.artifact.load import open_set
 from mmd.errors import ArtifactRefused, DaemonNotRunning, MmdError, StoreDamaged
 from mmd.samples.database import check_database, open_database
+from mmd.sockets import is_answered
 from mmd.supervisor.control import ask
 from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
 from mmd.supervisor.history import open_history
@@ -150,3 +151,14 @@ def daemon(patient: Patient) -> Iterator[Finding]:
 def _is_readable(patient: Patient) -> bool:
     """Whether there is something to check that this user may read; other checks say why not."""
     return os.access(patient.state.artifact_set, os.R_OK | os.X_OK) and patient.state.is_initialised
+
+
+def server(patient: Patient) -> Iterator[Finding]:
+    """A server that was killed leaves its socket; nobody is meant to have one."""
+    path = patient.state.serve_socket
+    if path.is_socket() and not is_answered(path):
+        yield note(
+            "server_gone",
+            f"A server listened at {path} and nobody answers there any more.",
+            "Run `mmd serve` again, or remove that file if no program asks it.",
+        )
