@@ -11,7 +11,7 @@ import msgspec
 from mmd.augmentation import Augmentation
 from mmd.errors import UsageError
 from mmd.limits import ConditionsConfig, NonNegative, Positive, Section, contradiction
-from mmd.strict_toml import read_toml
+from mmd.strict_toml import read_toml, refuse_numbers
 
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -157,6 +157,10 @@ def load_config(path: Path | None) -> Config:
     if path is None:
         return Config()
     config = read_toml(path, Config, what="configuration")
+    try:
+        refuse_numbers(config.training, "training")
+    except UsageError as error:
+        raise UsageError(f"The configuration {path} does not fit: {error}") from error
     said = contradiction(config.conditions)
     if said is not None:
         raise UsageError(f"The configuration {path} contradicts itself: {said}")

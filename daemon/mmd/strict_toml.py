@@ -1,5 +1,7 @@
 """How is a TOML file read into typed structures, so that every mistake in it is named with its file and its key?"""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -9,6 +11,10 @@ import msgspec
 from mmd.errors import UsageError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
+
+_LARGEST_FLOAT, _SMALLEST_FLOAT = 3.4028235e38, 1.1754944e-38
+"""Of 32 bits, in which the graphs compute; below the smallest one a number is taken for 0."""
+_LARGEST_WHOLE = 2**31 - 1
 
 
 def read_toml(path: Path, kind: type[Document], *, what: str) -> Document:
@@ -60,3 +66,26 @@ def _nearest(key: str, known: list[str], prefix: str) -> str:
 
     near = difflib.get_close_matches(key, known, n=1)
     return f"did you mean `{prefix}{near[0]}`?" if near else f"known here: {', '.join(known)}."
+
+
+def refuse_numbers(document: msgspec.Struct, prefix: str = "") -> None:
+    """Raise `UsageError` with the key, below `prefix`, of the first number that the graphs could not compute with."""
+    for key, value in _numbers(msgspec.to_builtins(document), prefix):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"`{key}` is {value}; it must be a finite number.")
+        if abs(value) > (_LARGEST_WHOLE if isinstance(value, int) else _LARGEST_FLOAT):
+            raise UsageError(f"`{key}` is more than 32 bits hold; give a smaller number.")
+        if 0 < abs(value) < _SMALLEST_FLOAT:
+            raise UsageError(f"`{key}` is {value:g}, which 32 bits cannot tell from 0; give a larger number.")
+
+
+def _numbers(document: Any, key: str) -> Iterator[tuple[str, float]]:
+    """Yield every number with its key, as `probe[0].weight`."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            yield from _numbers(value, f"{key}.{name}" if key else name)
+    elif isinstance(document, list | tuple):
+        for index, value in enumerate(document):
+            yield from _numbers(value, f"{key}[{index}]")
+    elif isinstance(document, int | float) and not isinstance(document, bool):
+        yield key, document

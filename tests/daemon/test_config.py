@@ -75,6 +75,15 @@ def test_a_key_like_no_other_is_refused_listing_those_known(tmp_path: Path) -> N
         load_config(written(tmp_path, "zzzzzzz = 1\n"))
 
 
+@pytest.mark.parametrize("value", ["inf", "1e39", "1e-50"])
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "clip_norm", "augmentation.noise"])
+def test_a_number_that_no_step_could_compute_with_is_refused_naming_its_key(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"`training.{key}` is"):
+        load_config(written(tmp_path, f"[training]\n{key} = {value}\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [

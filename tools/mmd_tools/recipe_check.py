@@ -1,21 +1,14 @@
 """Which recipes do the types allow that no artifact set can hold? Reads `recipe.toml`, and refuses by the key."""
 
-import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from mmd.artifact.manifest import OptimizerSpec
 from mmd.errors import UsageError
-from mmd.strict_toml import read_toml
+from mmd.strict_toml import read_toml, refuse_numbers
 from mmd_tools.nearest import nearest
 from mmd_tools.recipe import InputRecipe, Recipe
-
-_LARGEST_FLOAT, _SMALLEST_FLOAT = 3.4028235e38, 1.1754944e-38
-"""Of 32 bits, in which the graphs compute; below the smallest one a number is taken for 0."""
-_LARGEST_WHOLE = 2**31 - 1
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -30,7 +23,7 @@ def load_recipe(path: Path) -> Recipe:
 
 def check_recipe(recipe: Recipe) -> None:
     """Refuse what the types allow but no artifact set can hold. Raises `UsageError`."""
-    _check_numbers(recipe)
+    refuse_numbers(recipe)
     if len(recipe.classes) < 2:
         raise UsageError("`classes` needs at least two names.")
     twice = sorted({name for name in recipe.classes if recipe.classes.count(name) > 1})
@@ -40,28 +33,6 @@ def check_recipe(recipe: Recipe) -> None:
     _check_optimizer(recipe.optimizer)
     _check_augmentation(recipe)
     _check_loss(recipe)
-
-
-def _check_numbers(recipe: Recipe) -> None:
-    for key, value in _numbers(msgspec.to_builtins(recipe), ""):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"`{key}` is {value}; it must be a finite number.")
-        if abs(value) > (_LARGEST_WHOLE if isinstance(value, int) else _LARGEST_FLOAT):
-            raise UsageError(f"`{key}` is more than 32 bits hold; give a smaller number.")
-        if 0 < abs(value) < _SMALLEST_FLOAT:
-            raise UsageError(f"`{key}` is {value:g}, which 32 bits cannot tell from 0; give a larger number.")
-
-
-def _numbers(document: Any, key: str) -> Iterator[tuple[str, float]]:
-    """Yield every number of the recipe with its key, as `probe[0].weight`."""
-    if isinstance(document, dict):
-        for name, value in document.items():
-            yield from _numbers(value, f"{key}.{name}" if key else name)
-    elif isinstance(document, list | tuple):
-        for index, value in enumerate(document):
-            yield from _numbers(value, f"{key}[{index}]")
-    elif isinstance(document, int | float) and not isinstance(document, bool):
-        yield key, document
 
 
 def _check_loss(recipe: Recipe) -> None:
