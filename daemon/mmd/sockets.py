@@ -27,15 +27,15 @@ def bind_unix(path: Path) -> socket.socket:
 
 
 def is_answered(path: Path) -> bool:
-    """Return whether a process listens at the socket `path`, or may: one that we may not ask counts."""
+    """Return whether a process listens at the socket `path`; one that is busy, or that we may not ask, counts."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe, short_address(path) as name:
         probe.settimeout(_PROBE_SECONDS)
         try:
             probe.connect(name)
-        except (TimeoutError, PermissionError):
-            return True
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except OSError:
+            return True
     return True
 
 

@@ -96,7 +96,10 @@ def model_words(status: Json) -> str:
     if model is None:
         return "none; run `mmd init`"
     sha256 = (model["sha256"] or "")[:12]
-    return f"generation {model['generation']} {sha256} ({model['phase']}), engine {status['engine']}"
+    phase, review = model["phase"], model.get("review")
+    if phase == "probation" and review:
+        phase += f": {review['right_before']} -> {review['right_after']} right of {review['judged']} new samples"
+    return f"generation {model['generation']} {sha256} ({phase}), engine {status['engine']}"
 
 
 def condition_lines(status: Json, *, width: int | None, bar: int = 0) -> Iterator[str]:

@@ -61,6 +61,7 @@ def _facts(state: StateDir, models: Sequence[ModelEntry]) -> tuple[tuple[str, st
         ("Held out", f"{counts.holdout}, never trained on"),
         ("New since the last round", str(counts.new)),
         ("Serving model", _serving_words(serving) if serving else "none verifies"),
+        *([("Probation", serving.review.reason)] if serving and serving.review else []),
         ("Rounds", str(len(round_numbers(state)))),
     )
 

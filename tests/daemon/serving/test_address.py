@@ -10,6 +10,7 @@ import pytest
 from mmd.errors import MmdError, UsageError
 from mmd.serving import address
 from mmd.serving.address import listen, passed_listener
+from mmd.sockets import is_answered
 
 
 def test_a_path_becomes_a_socket_for_owner_and_group_alone(tmp_path: Path) -> None:
@@ -76,6 +77,15 @@ def test_the_socket_of_a_server_that_lives_is_left_alone(tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"listens at .* already"):
         listen(str(tmp_path / "s.sock"))
     assert (tmp_path / "s.sock").exists()
+    first.close()
+
+
+def test_a_server_whose_queue_is_full_counts_as_living(tmp_path: Path) -> None:
+    first = listen(str(tmp_path / "s.sock"))
+    first.socket.listen(0)
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(str(tmp_path / "s.sock"))
+        assert is_answered(tmp_path / "s.sock")
     first.close()
 
 

@@ -60,6 +60,7 @@ def test_a_model_that_is_right_where_the_one_before_was_passes(board: Board) -> 
     found = review_serving(board.state, SETTINGS)
     assert found is not None
     assert (found.state, found.judged, found.right_before, found.right_after) == ("open", 15, 0, 0)
+    assert "(probation: 0 -> 0 right of 15 new samples)" in call_mmd("status", state=board.state.root).out
     bring(board, 15, label=1, seed=6)
     assert review_now(board.state, SETTINGS, system_clock().wall) is None
     passed = read_review(generation_folder(board.state.models, 2))

@@ -14,6 +14,7 @@ from mmd.supervisor.control import ask
 from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
 from mmd.supervisor.history import open_history
 from mmd.supervisor.hold import held_since
+from mmd.supervisor.service import PLACES
 
 LONG_HOLD_SECONDS = 86400.0
 _OTHERS = 0o007
@@ -156,7 +157,9 @@ def _is_readable(patient: Patient) -> bool:
 def server(patient: Patient) -> Iterator[Finding]:
     """A server that was killed leaves its socket; nobody is meant to have one."""
     path = patient.state.serve_socket
-    if path.is_socket() and not is_answered(path):
+    # Where systemd keeps the socket, asking would start the service.
+    is_kept = (patient.root / PLACES["mmd-serve.socket"]).exists()
+    if not is_kept and path.is_socket() and not is_answered(path):
         yield note(
             "server_gone",
             f"A server listened at {path} and nobody answers there any more.",
