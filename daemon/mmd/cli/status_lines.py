@@ -11,6 +11,7 @@ from mmd.cli.answers import ago
 
 Json = dict[str, Any]
 NARROWEST = 24
+NO_LIMIT = "no limit"
 _MIB = 1024 * 1024
 _MARKS = {"start": ("✓", "green"), "between": ("~", "yellow"), "stop": ("✗", "red")}
 _BAR_UNITS = {"%": 100.0, "°C": 100.0}
@@ -27,14 +28,30 @@ def terminal_width(stream: TextIO) -> int | None:
         return 80
 
 
-def status_lines(status: Json, *, width: int | None) -> list[str]:
+def status_lines(status: Json, *, width: int | None, every_condition: bool = False) -> list[str]:
     """Return the whole status; lines are wrapped or cut to `width`, or as long as they are when it is `None`."""
     forced = " (forced: conditions are not obeyed)" if status["mode"] == "forced" else ""
     lines = [style(status["state"], bold=True) + forced]
     lines += reason_lines(status, width=width)
     for name, words in _facts(status):
         lines += _labelled(name, words, width=width)
-    return [*lines, "", *condition_lines(status, width=width)]
+    shown = status if every_condition else with_limits_only(status)
+    lines += ["", *condition_lines(shown, width=width)]
+    hidden = len(status["conditions"]) - len(shown["conditions"])
+    if hidden:
+        words = f"{hidden} more have no limit, or no sensor on this board; `mmd status --all` shows them."
+        lines += [style(line, dim=True) for line in wrapped(f"  {words}", width, indent=2)]
+    return lines
+
+
+def with_limits_only(status: Json) -> Json:
+    """Leave out conditions that cannot keep training back here, unless something is wrong with their sensors."""
+    return status | {"conditions": {name: each for name, each in status["conditions"].items() if _is_limit(each)}}
+
+
+def _is_limit(condition: Json) -> bool:
+    is_felt = condition["value"] is not None and condition["start"] != NO_LIMIT
+    return is_felt or not condition["meets_start"] or bool(condition["problems"])
 
 
 def reason_lines(status: Json, *, width: int | None) -> Iterator[str]:
@@ -70,7 +87,8 @@ def _facts(status: Json) -> Iterator[tuple[str, str]]:
     yield (
         "samples",
         f"{samples['total']}: {samples['labelled']} labelled, {samples['unlabelled']} not, "
-        f"{samples['holdout']} held out, {samples['new']} new, {samples['bytes'] / _MIB:.1f} MiB",
+        f"{samples['holdout']} held out, {samples['new']} new, {samples['bytes'] / _MIB:.1f} MiB "
+        f"and {samples['cache_bytes'] / _MIB:.1f} MiB of cache",
     )
     yield "model", model_words(status)
     if status["verdict"] is not None:

@@ -11,7 +11,15 @@ import click
 from mmd.cli.answers import current_status
 from mmd.cli.main import Session
 from mmd.cli.plot import braille
-from mmd.cli.status_lines import condition_lines, model_words, reason_lines, round_words, terminal_width, wrapped
+from mmd.cli.status_lines import (
+    condition_lines,
+    model_words,
+    reason_lines,
+    round_words,
+    terminal_width,
+    with_limits_only,
+    wrapped,
+)
 
 Json = dict[str, Any]
 WATCH_SECONDS = 1.0
@@ -127,8 +135,8 @@ def live_lines(status: Json, losses: list[float], *, width: int, height: int) ->
 
 
 def _at_a_glance(status: Json) -> Json:
-    """Leave out conditions without a limit, and put first what keeps training back: a small terminal cuts the rest."""
-    limits = {name: each for name, each in status["conditions"].items() if each["start"] != "no limit"}
+    """Put first what keeps training back: a small terminal cuts the rest."""
+    limits = with_limits_only(status)["conditions"]
     ordered = sorted(limits.items(), key=lambda item: item[1]["meets_start"])
     return status | {"conditions": dict(ordered)}
 

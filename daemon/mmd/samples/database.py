@@ -63,6 +63,7 @@ def create_database(path: Path, meta: dict[str, str]) -> None:
     with translated(path):
         connection = _connect(path)
         try:
+            _configure(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -82,13 +83,31 @@ def open_database(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise UsageError(f"There is no sample store at {path}; run `mmd init` first.")
     with translated(path):
-        connection = _connect(path)
         try:
-            _require_known(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+            return _opened(path)
+        except sqlite3.OperationalError as error:
+            if not _is_for_want_of_room(error):
+                raise
+        return _opened(path, is_shared=False)
+
+
+def _opened(path: Path, *, is_shared: bool = True) -> sqlite3.Connection:
+    """Open and verify the store. Not shared it needs no index of its journal, for which a full disk has no room."""
+    connection = _connect(path)
+    try:
+        if not is_shared:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        _configure(connection)
+        _require_known(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _is_for_want_of_room(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def check_database(connection: sqlite3.Connection, path: Path) -> None:
@@ -100,14 +119,16 @@ def check_database(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         _address(path), uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+
+
+def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    return connection
 
 
 def _address(path: Path) -> str:
@@ -147,12 +168,11 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.DatabaseError as error:
-        extended_code = getattr(error, "sqlite_errorcode", 0)
-        code = extended_code & 0xFF
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         detail = _one_line(str(error))
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise MmdError(f"The sample store {path} is busy with another command; try again.") from error
-        if code == sqlite3.SQLITE_FULL or extended_code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        if _is_for_want_of_room(error):
             raise MmdError(f"No space left for the sample store {path}; free some and try again.") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise MmdError(

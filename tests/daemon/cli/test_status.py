@@ -54,6 +54,21 @@ def test_without_a_daemon_the_store_is_shown_and_said_so(tmp_path: Path) -> None
         assert "samples 50: 50 labelled" in ran.out
 
 
+def test_the_text_shows_what_can_keep_training_back_here_and_all_of_it_on_request(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        board.board.without("battery").zone(0, "garbage")
+        text = call_mmd("status", state=board.state.root, config=board.config).out
+        everything = call_mmd("status", "--all", state=board.state.root, config=board.config).out
+        names = [name for name in ConditionsConfig.__struct_fields__ if f" {name} " in text]
+    assert {"external_power", "soc_temperature", "memory_available", "disk_free"} <= set(names)
+    assert not {"battery_charge", "run_length", "allowed_hours", "training_energy_today"} & set(names)
+    hidden = len(ConditionsConfig.__struct_fields__) - len(names)
+    assert f"{hidden} more have no limit, or no sensor on this board; `mmd status --all` shows them." in text
+    assert [name for name in ConditionsConfig.__struct_fields__ if f" {name} " not in everything] == []
+    assert "--all" not in everything
+    assert "MiB of cache" in text
+
+
 def test_a_state_folder_that_does_not_exist_is_described_too(tmp_path: Path) -> None:
     ran = call_mmd("status", "--json", state=tmp_path / "nothing")
     assert ran.code == 0

@@ -1,7 +1,9 @@
 """Does a command say plainly what is wrong around it: a disk that refuses, a terminal that cannot show a letter?"""
 
 import errno
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +47,46 @@ def test_an_output_that_is_not_utf_8_is_no_error(tmp_path: Path) -> None:
 def test_the_list_of_commands_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert "..." not in call_mmd("--help").out.split("Commands:")[1]
+
+
+ON_A_SMALL_DISK = """
+set -e
+mount -t tmpfs -o size=8m none "$1/disk"
+cp -a "$1/state" "$1/disk/state"
+dd if=/dev/zero of="$1/disk/filler" bs=1k 2> /dev/null || true
+[ "$2" = full ] || mount -o remount,ro "$1/disk"
+shift 2
+exec "$@"
+"""
+
+
+def why_no_disk() -> str | None:
+    """Say why no disk of its own can be mounted for a test here."""
+    if os.geteuid() != 0:
+        return "only root may mount a small disk"
+    try:
+        ran = subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=20, check=False)
+    except OSError:
+        return "there is no unshare here (Debian: util-linux)"
+    return None if ran.returncode == 0 else f"no mount namespace can be made here: {ran.stderr.decode().strip()}"
+
+
+@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_on_a_disk_that_takes_nothing_more_the_reading_commands_answer(tmp_path: Path, disk: str) -> None:
+    state = initialised_state(tmp_path)
+    assert call_mmd("ingest", write_png(tmp_path / "in" / "a.png", 1), state=state).code == 0
+    (tmp_path / "disk").mkdir()
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mmd", "--state-dir", str(tmp_path / "disk/state"), *arguments]
+        script = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), disk]
+        return subprocess.run([*script, *command], capture_output=True, text=True, timeout=60, check=False)
+
+    for command in (["status"], ["why"], ["samples"], ["models"], ["report", "--out", str(tmp_path / "report.html")]):
+        ran = run(*command)
+        assert (ran.returncode, ran.stderr) == (0, ""), command
+    assert json.loads(run("status", "--json").stdout)["samples"]["total"] == 1
+    refused = run("ingest", str(write_png(tmp_path / "in" / "b.png", 2)))
+    assert refused.returncode != 0
+    assert "No space left" in refused.stderr or "readonly" in refused.stderr
