@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-full arm-test systemd-test kill-test lint types clean
+.PHONY: demo test test-full arm-test systemd-test kill-test results lint types clean
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,16 @@ systemd-test: $(VENV)/.installed-dev
 KILLS ?= 1000
 kill-test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.kills.campaign --kills $(KILLS)
+
+# Every table and picture in docs/results, many hours on one core; a run that was stopped goes on. The artifacts' READMEs say
+# where the files in DATA come from.
+DATA ?= data
+results: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/mmd-tools bench owners --data $(DATA) --resume
+	$(BIN)/mmd-tools bench owners --kind speech --data $(DATA)/fsdd --sets $(DATA)/speakers --resume
+	$(BIN)/mmd-tools bench owners --kind motion --data $(DATA)/motion --sets $(DATA)/movers --quick --resume
+	$(BIN)/mmd-tools bench mentoring --data $(DATA)
 
 clean:
 	rm -rf $(VENV) build dist demo report.html
