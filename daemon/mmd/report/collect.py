@@ -81,7 +81,9 @@ def _generations_compared(models: Sequence[ModelEntry]) -> tuple[AccuracyRow, ..
         if not rows:
             before = f"Generation {verdict.generation_before}"
             rows.append(AccuracyRow(before, verdict.holdout_right_before, verdict.holdout_total))
-        rows.append(AccuracyRow(f"Generation {entry.generation}", verdict.holdout_right_after, verdict.holdout_total))
+        note = "rolled back" if entry.phase == "withdrawn" else ""
+        name = f"Generation {entry.generation}"
+        rows.append(AccuracyRow(name, verdict.holdout_right_after, verdict.holdout_total, note))
     return tuple(rows)
 
 

@@ -67,7 +67,8 @@ def test_a_window_of_measurements_gets_the_answer_of_predict(tmp_path: Path) -> 
     assert call_mmd("init", "--set", tensor_set(tmp_path), state=state).code == 0
     np.save(tmp_path / "one.npy", rng.normal(size=(3, 12)))
     np.savez(tmp_path / "many.npz", inputs=rng.normal(size=(5, 3, 1, 12)).astype(np.float32))
-    require_the_same_answer(state, tmp_path / "one.npy", tmp_path / "many.npz")
+    np.savetxt(tmp_path / "one.csv", rng.normal(size=(12, 3)), delimiter=",")
+    require_the_same_answer(state, *(tmp_path / name for name in ("one.npy", "many.npz", "one.csv")))
 
 
 def tensor_set(folder: Path) -> Path:
