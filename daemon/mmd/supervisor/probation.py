@@ -19,9 +19,12 @@ from mmd.samples.store import SampleStore
 from mmd.supervisor.cage import caged
 from mmd.supervisor.record import Recorder
 from mmd.supervisor.reviewer import reviewer_command
+from mmd.supervisor.trainer_process import describe_exit
 
 REST_SECONDS = 30.0
 """Between two reviews: samples often come one by one."""
+_LONGEST_REST_SECONDS = 3600.0
+"""After failures in a row, each of which doubles the rest."""
 _PATIENCE_SECONDS = 600.0
 """On a board that is in use an idle-scheduled child may take long."""
 _STOP_SECONDS = 2.0
@@ -65,6 +68,7 @@ class Probation:
         self._reviewed: tuple[int | None, int, int] | None = None
         """Of the last review: the generation, and how many samples there were, labelled and in all."""
         self._next = 0.0
+        self._failures = 0
 
     @property
     def pid(self) -> int | None:
@@ -110,8 +114,12 @@ class Probation:
             return
         self._child = None
         if status != 0:
-            log.warning("the review of the model on probation failed with exit code %d", status)
+            self._failures += 1
+            log.warning("the review of the model on probation failed: %s", describe_exit(status))
+            self._reviewed = None
+            self._next = now.monotonic + min(self._rest * 2**self._failures, _LONGEST_REST_SECONDS)
             return
+        self._failures = 0
         self.settle(now)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """Is a model that does worse on what comes after its promotion taken back, whatever happens in between?"""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -242,6 +244,28 @@ def test_the_daemon_reviews_when_samples_come_and_keeps_what_happened(board: Boa
     with history(board) as kept:
         (event,) = [each for each in kept.events() if each.name == "taken_back"]
     assert event.detail.startswith("Generation 2. Worse than generation 1")
+    probation.close()
+
+
+def test_a_review_that_is_killed_is_made_again(board: Board, caplog: pytest.LogCaptureFixture) -> None:
+    promote(board, 2, says=2)
+    bring(board, 9, label=1, seed=5)
+    probation = Probation(
+        board.state, Recorder(open_to_write(board.state.history_db), system_clock()), rest_seconds=0.0
+    )
+    killed: list[int] = []
+
+    def look() -> bool:
+        with board.store() as store:
+            probation.look(store.counts(), Config(), system_clock())
+        if probation.pid is not None and not killed:
+            os.kill(probation.pid, signal.SIGKILL)
+            killed.append(probation.pid)
+        return serving(board) == 1
+
+    eventually(look)
+    assert killed
+    assert "the review of the model on probation failed: it was killed by SIGKILL" in caplog.text
     probation.close()
 
 
