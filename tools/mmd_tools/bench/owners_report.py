@@ -46,6 +46,8 @@ DRAWN = (
     MENTOR,
 )
 MOST_COLUMNS = 10
+FLOOR = -5.0
+"""Of the pictures, in points: labels alone fall far below, and the table says how far."""
 PEOPLE = {"digits": ("writers", "digits"), "speech": ("speakers", "recordings"), "motion": ("people", "windows")}
 
 
@@ -189,9 +191,10 @@ def draw_owners(path: Path, results: OwnersResults, summaries: Sequence[RowSumma
         return Line(row, values, values, values)
 
     who = "student writers" if results.kind == "digits" else PEOPLE[results.kind][0]
+    gains, hard = [line(row) for row in rows], [plain(row, "quartile_gain") for row in rows]
     panels = [
-        Panel("All owners, 95 % interval", "gain over the shipped, points", [line(row) for row in rows], zero=True),
-        Panel("The quarter hardest to read", "gain, points", [plain(row, "quartile_gain") for row in rows], zero=True),
+        Panel("All owners, 95 % interval", "gain over the shipped, points", gains, zero=True, floor=FLOOR),
+        Panel("The quarter hardest to read", "gain, points", hard, zero=True, floor=FLOOR),
         Panel("Who got worse", f"owners of {summaries[0].owners}", [plain(row, "worse_owners") for row in rows]),
     ]
     draw(path, panels, sizes=sizes, x_label="own samples", title=f"{summaries[0].owners} {who}")

@@ -44,6 +44,8 @@ class Panel:
     lines: Sequence[Line]
     zero: bool = False
     """Draw where nothing changes."""
+    floor: float | None = None
+    """What lies lower is cut off, so that the rest can be told apart."""
 
 
 def draw(path: Path, panels: Sequence[Panel], *, sizes: Sequence[int], x_label: str, title: str) -> None:
@@ -82,6 +84,8 @@ def _draw_panel(axis: "Axes", panel: Panel, sizes: Sequence[int], x_label: str) 
         axis.errorbar(
             across, line.values, yerr=[below, above], label=line.name, markersize=5, capsize=2, linewidth=1.3, **style
         )
+    if panel.floor is not None and axis.get_ylim()[0] < panel.floor:
+        axis.set_ylim(bottom=panel.floor)
     if panel.zero:
         axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(sizes)), [str(size) for size in sizes])
