@@ -82,8 +82,7 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
             raise UsageError(f"The folder {path.absolute().parent} for {option} does not exist; make it first.")
     if plot is not None:
         _require_matplotlib()
-    if options["memory"]:
-        parse_bytes(options["memory"])
+    options["memory"] = parse_bytes(options["memory"]) if options["memory"] else math.inf
     data = _data(options)
     budget, candidates = _weighed(mentor, options, data)
     best = best_that_fits(candidates)
@@ -134,7 +133,7 @@ def _budget(options: dict[str, Any], network: Network, data: Data | None) -> Bud
 
     round_of = data.recipe.training if data is not None else TrainingRecipe()
     return Budget(
-        memory_bytes=parse_bytes(options["memory"]) if options["memory"] else math.inf,
+        memory_bytes=options["memory"],
         minutes=options["minutes"],
         samples=options["samples"],
         epochs=options["round_epochs"] or round_of.epochs,

@@ -94,7 +94,8 @@ def picture(candidates: Sequence[Candidate], best: Candidate | None, budget: Bud
             at = getattr(each, key) / unit
             axes.plot(at, height, marker=marker, color="black", ms=12 if each is best else 6, transform=place)
             label = " / ".join(f"{factor:g}" for factor in asdict(each.factors).values())
-            axes.annotate(label, (at, height), xycoords=place, xytext=(6, 4), textcoords="offset points", fontsize=7)
+            style = {"fontsize": 7, "rotation": 60 if is_at_foot else 0}
+            axes.annotate(label, (at, height), xycoords=place, xytext=(6, 4), textcoords="offset points", **style)
     figure.suptitle("width / depth / resolution; star: chosen, cross: beyond the budget (dashed)")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
