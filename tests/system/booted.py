@@ -6,6 +6,7 @@ systemd-nspawn with an overlay in memory, so that what happens inside is forgott
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -13,12 +14,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from tests.arm.machine import CannotRun, debian_mirror, last_line
 from tests.arm.roots import BuildFailed, Prepared, board_requirements, key_of, pip, requirements_of, wheel
 from tests.support import Ran, eventually
+
+from mmd.supervisor.journal import STATE_CHANGED
 
 SUITE, PYTHON = "trixie", "3.13"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv")
@@ -128,8 +131,66 @@ def _call(*command: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-class Machine:
-    """One booted machine; leaving it switches it off."""
+class Inside:
+    """What can be asked of a machine with the product in it, however it was booted."""
+
+    def run(self, *command: str) -> Ran:
+        """Run a command as root inside."""
+        raise NotImplementedError
+
+    def check(self, *command: str) -> str:
+        """Run a command that must succeed; return its output."""
+        ran = self.run(*command)
+        assert ran.code == 0, f"{' '.join(command)}: {ran.out}{ran.err}"
+        return ran.out
+
+    def mmd(self, *arguments: str) -> str:
+        """Run `mmd` as its own user."""
+        return self.check("runuser", "-u", "mmd", "--", MMD, "--state-dir", STATE, *arguments)
+
+    def write(self, path: str, text: str) -> None:
+        self.check("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" > "$0"', path, text)
+
+    def unit(self, name: str, *, of: str = "mmd") -> str:
+        """Return one property of a unit."""
+        return self.check("systemctl", "show", of, "--value", "-p", name).strip()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.mmd("status", "--json"))
+        return found
+
+    def install(self, configuration: str) -> None:
+        """Install the product as systemd/README.md says; the service is not started yet."""
+        self.check("sh", "-c", f"/opt/mmd/bin/pip install --quiet --no-deps --no-index {INCOMING}/*.whl")
+        self.check(MMD, "install-service")
+        self.check("systemd-sysusers", "mmd.conf")
+        self.check("systemd-tmpfiles", "--create", "mmd.conf")
+        self.mmd("init")
+        self.write("/etc/mmd/mmd.toml", configuration)
+        self.check("systemctl", "daemon-reload")
+
+    def ingest_the_owner(self) -> None:
+        """Take in the samples that the product ships."""
+        owner = self.check("sh", "-c", "ls -d /opt/mmd/lib/python3*/site-packages/mmd/shipped/owner").strip()
+        self.mmd("ingest", owner)
+
+    def ask_for_a_round(self) -> None:
+        """Have the daemon train whatever this machine is busy with."""
+        code = (
+            "import sys; from pathlib import Path; from mmd.supervisor.control import ask;"
+            f"ask(Path('{STATE}/control.sock'), {{'request': 'train', 'force': True}})"
+        )
+        self.check("runuser", "-u", "mmd", "--", "/opt/mmd/bin/python", "-c", code)
+
+    def last_reasons(self) -> list[str]:
+        """Return the reasons of the last change of state that the journal has: asking the daemon would make it look."""
+        found = self.check("journalctl", "-u", "mmd", "-o", "json", "--no-pager", "-n1", f"MESSAGE_ID={STATE_CHANGED}")
+        reasons: str = json.loads(found)["MMD_REASONS"]
+        return reasons.split()
+
+
+class Machine(Inside):
+    """One machine in a container; leaving it switches it off."""
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._command = ["systemd-nspawn", "-q", "-b", "-D", str(root), "--volatile=overlay", "--register=no"]
@@ -188,23 +249,6 @@ class Machine:
     def run(self, *command: str) -> Ran:
         """Run a command as root inside."""
         return _call("nsenter", "--target", str(self._leader), "--all", *command)
-
-    def check(self, *command: str) -> str:
-        """Run a command that must succeed; return its output."""
-        ran = self.run(*command)
-        assert ran.code == 0, f"{' '.join(command)}: {ran.out}{ran.err}"
-        return ran.out
-
-    def mmd(self, *arguments: str) -> str:
-        """Run `mmd` as its own user."""
-        return self.check("runuser", "-u", "mmd", "--", MMD, "--state-dir", STATE, *arguments)
-
-    def write(self, path: str, text: str) -> None:
-        self.check("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" > "$0"', path, text)
-
-    def unit(self, name: str, *, of: str = "mmd") -> str:
-        """Return one property of a unit."""
-        return self.check("systemctl", "show", of, "--value", "-p", name).strip()
 
 
 def _left_groups() -> set[Path]:

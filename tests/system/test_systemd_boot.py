@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.arm.machine import CannotRun
 from tests.support import eventually
-from tests.system.booted import INCOMING, MMD, Machine, installed
+from tests.system.booted import MMD, Machine, installed
 
 from mmd.supervisor.journal import STATE_CHANGED
 
@@ -47,13 +46,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             installed(REPOSITORY, tmp_path_factory.mktemp("wheel")) as (root, incoming),
             Machine(root, incoming) as made,
         ):
-            made.check("sh", "-c", f"/opt/mmd/bin/pip install --quiet --no-deps --no-index {INCOMING}/*.whl")
-            made.check(MMD, "install-service")
-            made.check("systemd-sysusers", "mmd.conf")
-            made.check("systemd-tmpfiles", "--create", "mmd.conf")
-            made.mmd("init")
-            made.write("/etc/mmd/mmd.toml", CONFIGURATION)
-            made.check("systemctl", "daemon-reload")
+            made.install(CONFIGURATION)
             yield made
     except CannotRun as reason:
         pytest.skip(f"the service cannot be tried under a real systemd here: {reason}")
@@ -64,11 +57,6 @@ def service(machine: Machine) -> Machine:
     """The machine with the service running."""
     machine.check("systemctl", "start", "mmd")
     return machine
-
-
-def status(machine: Machine) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(machine.mmd("status", "--json"))
-    return found
 
 
 def is_running_again(machine: Machine, before: str) -> bool:
@@ -95,7 +83,7 @@ def test_the_unit_is_hardly_exposed(machine: Machine) -> None:
 def test_the_service_is_ready_when_it_has_started(service: Machine) -> None:
     assert service.unit("ActiveState") == "active"
     assert service.unit("StatusText").startswith("state=")
-    found = status(service)
+    found = service.status()
     assert str(found["daemon"]["pid"]) == service.unit("MainPID")
     assert found["daemon"]["rss_bytes"] <= SUPERVISOR_MIB * 1024 * 1024
 
@@ -113,7 +101,7 @@ def test_the_sandbox_lets_the_daemon_feel_the_board(service: Machine) -> None:
         wanted |= {"cpu_pressure", "memory_pressure", "io_pressure"}
 
     def felt() -> set[str]:
-        conditions = status(service)["conditions"]
+        conditions = service.status()["conditions"]
         assert [problem for each in conditions.values() for problem in each["problems"]] == []
         return {name for name, condition in conditions.items() if condition["value"] is not None}
 
@@ -137,35 +125,25 @@ def test_a_hung_supervisor_is_killed_by_the_watchdog_and_starts_again(service: M
     signal(service, "STOP")
     eventually(lambda: is_running_again(service, before), within=30, every=0.2)
     assert "Watchdog timeout" in service.check("journalctl", "-u", "mmd", "--no-pager")
-    assert status(service)["daemon"] is not None
+    assert service.status()["daemon"] is not None
 
 
 def test_training_runs_inside_the_sandbox_and_survives_the_death_of_its_supervisor(service: Machine) -> None:
-    owner = service.check("sh", "-c", "ls -d /opt/mmd/lib/python3*/site-packages/mmd/shipped/owner").strip()
-    service.mmd("ingest", owner)
+    service.ingest_the_owner()
     # Other work on the machine that runs this test must not decide when it ends.
-    ask_for_a_round(service)
-    eventually(lambda: (status(service)["round"] or {}).get("step", 0) >= 3, within=60, every=0.2)
+    service.ask_for_a_round()
+    eventually(lambda: (service.status()["round"] or {}).get("step", 0) >= 3, within=60, every=0.2)
     before = service.unit("MainPID")
     promises(service, before)
-    total = status(service)["samples"]["total"]
+    total = service.status()["samples"]["total"]
     signal(service, "KILL")
     eventually(lambda: is_running_again(service, before), within=30, every=0.2)
-    found = status(service)
+    found = service.status()
     assert found["samples"]["total"] == total > 0
     assert found["round"]["number"] == 1
-    ask_for_a_round(service)
-    eventually(lambda: status(service)["verdict"] is not None, within=300, every=0.5)
-    assert status(service)["verdict"]["round"] == 1
-
-
-def ask_for_a_round(machine: Machine) -> None:
-    """Have the daemon train whatever this machine is busy with."""
-    code = (
-        "import sys; from pathlib import Path; from mmd.supervisor.control import ask;"
-        "ask(Path('/var/lib/mmd/control.sock'), {'request': 'train', 'force': True})"
-    )
-    machine.check("runuser", "-u", "mmd", "--", "/opt/mmd/bin/python", "-c", code)
+    service.ask_for_a_round()
+    eventually(lambda: service.status()["verdict"] is not None, within=300, every=0.5)
+    assert service.status()["verdict"]["round"] == 1
 
 
 def promises(machine: Machine, supervisor: str) -> None:
@@ -245,13 +223,6 @@ def restart(machine: Machine) -> None:
     machine.check("systemctl", "restart", "mmd")
 
 
-def last_reasons(machine: Machine) -> list[str]:
-    """Return the reasons of the last change of state that the journal has: asking the daemon would make it look."""
-    found = machine.check("journalctl", "-u", "mmd", "-o", "json", "--no-pager", "-n1", f"MESSAGE_ID={STATE_CHANGED}")
-    reasons: str = json.loads(found)["MMD_REASONS"]
-    return reasons.split()
-
-
 def test_the_desktop_tells_by_logind_that_its_user_is_there_or_away(listening: Machine) -> None:
     machine = listening
     machine.write("/etc/pam.d/mmd-test", DESKTOP)
@@ -273,10 +244,10 @@ def test_the_desktop_tells_by_logind_that_its_user_is_there_or_away(listening: M
 
     hint(is_idle=True)
     hint(is_idle=False)
-    eventually(lambda: "user_active" in last_reasons(machine), within=SOON_SECONDS, every=0.2)
-    assert "session" in status(machine)["conditions"]["user_idle"]["detail"]
+    eventually(lambda: "user_active" in machine.last_reasons(), within=SOON_SECONDS, every=0.2)
+    assert "session" in machine.status()["conditions"]["user_idle"]["detail"]
     hint(is_idle=True)
-    eventually(lambda: "user_active" not in [reason["code"] for reason in status(machine)["reasons"]])
+    eventually(lambda: "user_active" not in [reason["code"] for reason in machine.status()["reasons"]])
     machine.check("systemctl", "stop", "desktop")
 
 
@@ -285,9 +256,9 @@ def test_a_word_of_upower_makes_the_daemon_look_at_once(listening: Machine) -> N
     machine.write("/etc/dbus-1/system.d/mmd-test.conf", UPOWER)
     machine.check("systemctl", "reload", "dbus")
     machine.check("runuser", "-u", "mmd", "--", "touch", "/var/lib/mmd/held")
-    assert "held_by_user" not in last_reasons(machine)
+    assert "held_by_user" not in machine.last_reasons()
     machine.check("/opt/mmd/bin/python", "-c", UPOWER_SIGNAL)
-    eventually(lambda: "held_by_user" in last_reasons(machine), within=SOON_SECONDS, every=0.2)
+    eventually(lambda: "held_by_user" in machine.last_reasons(), within=SOON_SECONDS, every=0.2)
     machine.mmd("resume")
 
 
