@@ -12,6 +12,8 @@ from mmd.supervisor.trainer_process import TrainerProcess
 
 LEAVE_SECONDS = 5.0
 """A trainer that was asked to leave is killed after this."""
+LOCK_PATIENCE_SECONDS = 3.0
+"""For so long a stopped trainer may keep a lock: most suspensions are over by then, and who wants it waits for 15 s."""
 _MEMORY_IS_WANTED = frozenset({Code.MEMORY_LOW, Code.MEMORY_PRESSURE})
 
 log = logging.getLogger(__name__)
@@ -43,8 +45,8 @@ class Suspension:
 
     def _must_leave(self, reasons: Sequence[Reason], config: Config, now: Instant) -> bool:
         """A stopped trainer keeps its memory and its locks: it leaves when these are wanted, or after the grace."""
-        if self._is_in_the_way is None and now.monotonic > self._began:
-            # By now it has come to a stop, and what it holds does not change.
+        if self._is_in_the_way is None and now.monotonic - self._began >= LOCK_PATIENCE_SECONDS:
+            # It has long come to a stop: what it holds does not change.
             self._is_in_the_way = keeps_others_out(self._trainer.pid, self._state_dir)
         return (
             self._is_in_the_way is True
