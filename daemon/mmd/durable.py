@@ -89,13 +89,13 @@ def replace_folder(prepared: Path, destination: Path) -> None:
     try:
         destination.rename(doomed)
         prepared.rename(destination)
+        fsync_folder(destination.parent)
     except BaseException:
         if not destination.exists():
             doomed.rename(destination)
         raise
     finally:
         shutil.rmtree(doomed, ignore_errors=True)
-    fsync_folder(destination.parent)
 
 
 def _fsync_all(prepared: Path) -> None:

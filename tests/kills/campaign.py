@@ -28,6 +28,7 @@ from tests.tiny import CLASSES, GOLDEN, SHAPE, tiny_board
 from mmd.artifact.card import generation_folder, generations, read_model
 from mmd.config import SamplesConfig
 from mmd.layout import StateDir
+from mmd.promotion.forgetting import forget_samples
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_outcome
 from mmd.samples.find import find
@@ -153,7 +154,9 @@ class Campaign:
         else:
             _forget(state)
         with SampleStore(state.samples_db, check=True) as store:
-            forgotten = before - set(store.training_ids())
+            left = set(store.training_ids())
+            forgotten = before - left
+            assert store.counts().new == len(left), "the next round would not learn again what went with the model"
         ModelStore(state).drop_generations_that_saw(forgotten)
         assert len(forgotten) == 1
         assert self._check_models(state) == 0
@@ -216,13 +219,8 @@ def _finish(state: StateDir) -> None:
 
 def _forget(state: StateDir) -> None:
     """Forget one sample as `mmd forget` does."""
-    models = ModelStore(state)
     with SampleStore(state.samples_db, check=True) as store:
-        chosen = store.training_ids()[:1]
-        models.drop_generations_that_saw(chosen)
-        store.forget(chosen)
-        models.drop_generations_that_saw(chosen)
-        store.mark_all_new()
+        forget_samples(ModelStore(state), store, store.training_ids()[:1])
 
 
 def _ingest(path: Path, pictures: Path, write: int) -> None:

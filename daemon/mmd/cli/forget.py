@@ -29,6 +29,7 @@ def forget(session: Session, ids: tuple[str, ...], label: str | None, everything
     """
     if sum([bool(ids), label is not None, everything]) != 1:
         raise UsageError("Name samples by id, or give one of --label and --all; `mmd samples` lists them.")
+    from mmd.promotion.forgetting import forget_samples
     from mmd.promotion.models import ModelStore
     from mmd.samples.store import SampleStore
 
@@ -41,16 +42,10 @@ def forget(session: Session, ids: tuple[str, ...], label: str | None, everything
         if not yes and (everything or len(chosen) >= ASK_FROM_SAMPLES):
             _ask(len(chosen))
         models = ModelStore(state)
-        # Models first: were the samples gone already, a crash would leave no way to name them again. And once more
-        # after: a round may have begun in between.
-        dropped = list(models.drop_generations_that_saw(chosen))
-        removed = store.forget(chosen)
-        dropped += models.drop_generations_that_saw(chosen)
-        if dropped:
-            store.mark_all_new()
+        removed, dropped = forget_samples(models, store, chosen)
         print(f"Forgot {removed} {'sample' if removed == 1 else 'samples'}.")
         if dropped:
-            named = ", ".join(map(str, sorted(set(dropped))))
+            named = ", ".join(map(str, dropped))
             serving = models.current().card.generation
             print(f"Dropped the models that saw them: generation {named}. Generation {serving} serves.")
 

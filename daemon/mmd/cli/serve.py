@@ -60,7 +60,7 @@ def serve(session: Session, listen: str | None) -> None:
             keeps_samples=config.serve.keep_samples,
         )
         server = Server(application, listener, config.serve)
-        watch = ModelWatch(state.models, predictor.refresh)
+        watch = ModelWatch(state, predictor.refresh)
         predictor.refresh()  # a model that was promoted before the watch began
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())

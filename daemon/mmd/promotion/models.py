@@ -198,7 +198,7 @@ class ModelStore(Generations):
         forgotten = set(sample_ids)
         self.sweep()
         forget_in_rounds(self.state, forgotten, now=self.now())
-        doomed = [number for number in generations(self.models) if self._saw(number, forgotten)]
+        doomed = self.that_saw(forgotten)
         if linked_generation(self.models) in doomed:
             untouched = self.newest_without(doomed)
             if untouched is None:
@@ -211,6 +211,11 @@ class ModelStore(Generations):
             durable.remove_folder(generation_folder(self.models, number))
             log.info("dropped generation=%d reason=sample_forgotten", number)
         return doomed
+
+    def that_saw(self, sample_ids: Iterable[str]) -> list[int]:
+        """Return the generations with a trace of these samples, oldest first."""
+        sought = set(sample_ids)
+        return [number for number in generations(self.models) if self._saw(number, sought)]
 
     def _saw(self, generation: int, forgotten: set[str]) -> bool:
         if generation == 0:

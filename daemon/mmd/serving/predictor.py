@@ -76,6 +76,8 @@ class _Loaded:
 
     generation: int
     sha256: str
+    artifact_sha256: str
+    """Of the set that it came from, or was trained by."""
     manifest: Manifest
     classes: tuple[str, ...]
     """Of the outputs, in their order; those behind them belong to no class yet."""
@@ -144,10 +146,10 @@ class Predictor:
 
     def refresh(self) -> None:
         """Take up the model that `current` names, if it is another one; those who predict meanwhile use the old one."""
-        link = self._link()
-        if link != self._seen and self._swapping.acquire(blocking=False):
+        while (link := self._link()) != self._seen and self._swapping.acquire(blocking=False):
             try:
-                self._swap()
+                if not self._swap() and self._is_refreshed:
+                    return  # the next change may be what it lacked
                 self._seen = link
             finally:
                 self._swapping.release()
@@ -179,21 +181,24 @@ class Predictor:
             return None
         return status.st_ino, status.st_mtime_ns
 
-    def _swap(self) -> None:
+    def _swap(self) -> bool:
+        """Load what `current` names; return whether that is what answers from now on."""
         linked = linked_generation(self._state.models)
         if linked is None:
-            return
+            return False
         try:
             model = read_model(generation_folder(self._state.models, linked))
-            if (linked, model.card.sha256) == (self._loaded.generation, self._loaded.sha256):
-                return
+            before = self._loaded.generation, self._loaded.sha256, self._loaded.artifact_sha256
+            if (linked, model.card.sha256, model.card.artifact_sha256) == before:
+                return True
             loaded = self._load(model)
-        except MmdError as error:
-            log.warning("%s Generation %d goes on serving.", error, self._loaded.generation)
-            return
+        except (MmdError, MemoryError) as error:
+            log.warning("%s Generation %d goes on serving.", str(error) or "Out of memory.", self._loaded.generation)
+            return False
         # One reference changes: a call has the old model or the new one, never parts of both.
         self._loaded = loaded
         log.info("serving generation=%d", linked)
+        return True
 
     def _load(self, model: VerifiedModel) -> _Loaded:
         """Open the very bytes that were verified, and try them once."""
@@ -202,6 +207,7 @@ class Predictor:
         loaded = _Loaded(
             model.card.generation,
             model.card.sha256,
+            model.card.artifact_sha256,
             artifact_set.manifest,
             model.card.classes or artifact_set.manifest.classes,
             session,

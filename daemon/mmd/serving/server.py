@@ -5,6 +5,7 @@ Requests are read in one thread and answered by a few others, so that who sends 
 
 import json
 import logging
+import sys
 import time
 from typing import Any
 
@@ -38,8 +39,9 @@ class Server:
             threads=config.workers,
             connection_limit=config.max_connections + _OWN_DESCRIPTORS,
             max_request_body_size=largest,
-            # What is sent stays in memory: an owner's sample leaves no trace in a temporary file.
-            inbuf_overflow=largest + 1,
+            # What is sent, and what is said about it, stays in memory: neither leaves a trace in a temporary file.
+            inbuf_overflow=sys.maxsize,
+            outbuf_overflow=sys.maxsize,
             channel_timeout=max(1, round(config.idle_seconds)),
             cleanup_interval=max(1, round(config.idle_seconds / 4)),
             ident="mmd",

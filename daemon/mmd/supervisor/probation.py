@@ -3,6 +3,7 @@
 A review is due when labelled samples came since the last one. It takes a second or two of an idle-scheduled process.
 """
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -25,6 +26,8 @@ REST_SECONDS = 30.0
 """Between two reviews: samples often come one by one."""
 _LONGEST_REST_SECONDS = 3600.0
 """After failures in a row, each of which doubles the rest."""
+_DOUBLINGS = 16
+"""Of the rest, at the most: numbers end somewhere."""
 _PATIENCE_SECONDS = 600.0
 """On a board that is in use an idle-scheduled child may take long."""
 _STOP_SECONDS = 2.0
@@ -86,10 +89,17 @@ class Probation:
         self._reviewed = stock
         if is_review_due(self._state, now.wall):
             self._begin(config, now)
+        elif self._failures:
+            self.settle(now)
 
     def settle(self, now: Instant) -> None:
-        """Take the serving model back when its review says so."""
-        failed = ModelStore(self._state).settle()
+        """Take the serving model back when its review says so; where the disk refuses, later."""
+        try:
+            failed = ModelStore(self._state).settle()
+        except OSError as error:
+            self._put_off(f"cannot take the model on probation back now: {error}", now)
+            return
+        self._failures = 0
         if failed is not None:
             self._recorder.event("taken_back", f"Generation {failed.generation}. {failed.reason}", now)
 
@@ -99,11 +109,11 @@ class Probation:
             memory_mib=config.daemon.trainer_memory_mib,
             parent=os.getpid(),
         )
+        self._began, self._next = now.monotonic, now.monotonic + self._rest
         try:
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         except OSError as error:
-            log.warning("cannot review the model on probation now: %s", error)
-        self._began, self._next = now.monotonic, now.monotonic + self._rest
+            self._put_off(f"cannot review the model on probation now: {error}", now)
 
     def _reap(self, now: Instant) -> None:
         assert self._child is not None
@@ -114,17 +124,21 @@ class Probation:
             return
         self._child = None
         if status != 0:
-            self._failures += 1
-            log.warning("the review of the model on probation failed: %s", describe_exit(status))
-            self._reviewed = None
-            self._next = now.monotonic + min(self._rest * 2**self._failures, _LONGEST_REST_SECONDS)
+            self._put_off(f"the review of the model on probation failed: {describe_exit(status)}", now)
             return
-        self._failures = 0
         self.settle(now)
+
+    def _put_off(self, complaint: str, now: Instant) -> None:
+        """Try anew after a rest, a longer one each time."""
+        log.warning("%s", complaint)
+        self._failures += 1
+        self._reviewed = None
+        self._next = now.monotonic + min(self._rest * 2 ** min(self._failures, _DOUBLINGS), _LONGEST_REST_SECONDS)
 
     def close(self) -> None:
         """End a reviewer that runs; the next daemon begins another."""
         if self._child is not None:
             self._child.kill()
-            self._child.wait(_STOP_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # on a busy board it may take longer to be gone
+                self._child.wait(_STOP_SECONDS)
             self._child = None

@@ -106,7 +106,10 @@ def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutco
         # A sample that was forgotten while the model was being put in place.
         gone = set(models.current().card.sample_ids).difference(store.training_ids())
         if gone:
+            store.mark_all_new()
             models.drop_generations_that_saw(gone)
+    elif outcome.lost_its_ground:
+        store.mark_all_new()
     return outcome
 
 

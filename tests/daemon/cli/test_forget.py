@@ -10,6 +10,7 @@ from tests.support import call_mmd, initialised_state, run_mmd, write_class_fold
 from mmd.artifact.card import generation_folder, generations, linked_generation, read_card
 from mmd.durable import write_json
 from mmd.layout import StateDir
+from mmd.promotion.forgetting import forget_samples
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome, write_outcome
 from mmd.samples import SampleStore
@@ -101,6 +102,32 @@ def test_models_that_saw_it_are_named_and_the_newest_before_it_serves(state: Sta
     assert linked_generation(state.models) == 1
     with SampleStore(state.samples_db) as store:
         assert store.counts().new == len(ids) - 1
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_what_a_dropped_model_had_learned_is_learned_again_even_after_a_kill(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    ids = training_ids(state)
+    add_generation(state, 1, ids)
+    real = SampleStore.forget
+
+    def killed(store: SampleStore, chosen: Sequence[str]) -> int:
+        if not is_before:
+            real(store, chosen)
+        raise Killed
+
+    with SampleStore(state.samples_db) as store:
+        store.mark_seen(1, ids)
+        monkeypatch.setattr(SampleStore, "forget", killed)
+        with pytest.raises(Killed):
+            forget_samples(ModelStore(state), store, ids[:1])
+    assert generations(state.models) == [0]
+    with SampleStore(state.samples_db) as store:
+        assert store.counts().new == len(store.training_ids()) > 0
 
 
 def test_models_that_never_saw_it_stay(state: StateDir) -> None:

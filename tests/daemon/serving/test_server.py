@@ -3,11 +3,14 @@
 import contextlib
 import io
 import json
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tests.daemon.serving.test_predictor import promote
@@ -16,6 +19,8 @@ from tests.support import call_mmd, eventually, grey, png_bytes, write_png
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 
 from mmd.artifact.card import generation_folder
+from mmd.artifact.load import read_set
+from mmd.artifact.manifest import encode_manifest, manifest_path
 from mmd.serving.client import UnixConnection
 from mmd.serving.model_watch import ModelWatch
 from mmd.serving.predictor import Prediction, Predictor
@@ -111,6 +116,24 @@ def test_a_request_that_is_too_big_is_declined(board: Board) -> None:
     assert (status, said) == (413, "Request Entity Too Large: exceeds max_body of 10485.")
 
 
+def test_neither_what_is_sent_nor_what_is_said_about_it_is_written_to_a_file(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a temporary file")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    many = npy(np.zeros((20_000, 1, 8, 8), np.uint8))
+    too_much = b"%x\r\n%b\r\n" % (20_000, bytes(20_000))
+    with served(board, max_request_mib=2.0) as path:
+        status, text = ask(path, "POST", "/predict", many)
+    assert (status, text.count("\n")) == (200, 20_000)
+    assert len(text) > 2**20
+    with served(board, max_request_mib=0.01) as path, contextlib.closing(UnixConnection(path)) as connection:
+        connection.request("POST", "/predict", too_much, {"Transfer-Encoding": "chunked"})
+        assert connection.getresponse().status == 413
+
+
 def test_unknown_places_and_methods_are_named(board: Board) -> None:
     with served(board) as path:
         assert error(ask(path, "GET", "/predictions")) == (
@@ -194,7 +217,7 @@ def test_a_sample_that_cannot_be_kept_leaves_nothing(board: Board, target: str, 
 def followed(board: Board) -> Iterator[Predictor]:
     """Yield a predictor as `mmd serve` holds it."""
     predictor = Predictor(board.state, is_refreshed=True)
-    watch = ModelWatch(board.state.models, predictor.refresh)
+    watch = ModelWatch(board.state, predictor.refresh)
     try:
         yield predictor
     finally:
@@ -218,6 +241,23 @@ def test_a_new_model_a_rollback_and_a_damaged_one_are_noticed_without_a_request(
         (board.state.models / "current").symlink_to("gen-0001")
         promote(board, 2, answer=3)
         eventually(lambda: generation(path) == 2)
+
+
+def test_another_set_is_noticed_without_a_request(board: Board, tiny_set: Path, tmp_path: Path) -> None:
+    call_mmd("forget", "--all", "--yes", state=board.state.root)
+    board.state.artifact_set.unlink()  # a link, where `mmd init` makes a copy
+    shutil.copytree(tiny_set, board.state.artifact_set)
+    manifest = read_set(tiny_set).manifest
+    with followed(board) as predictor, served(board, predictor) as path:
+        for again in ("new", "newer"):
+            other = shutil.copytree(tiny_set, tmp_path / again)
+            names = tuple(f"{again} {name}" for name in CLASSES)
+            renamed = msgspec.structs.replace(manifest, classes=names)
+            manifest_path(other).write_bytes(encode_manifest(renamed))
+            ran = call_mmd("init", "--set", other, "--force", state=board.state.root)
+            assert ran.code == 0, ran.err
+            eventually(lambda names=names: predictor.model.classes == names)
+            assert json.loads(ask(path, "POST", "/predict", png_bytes(grey(1)))[1])["label"] in names
 
 
 def test_a_request_never_loads_a_model(board: Board) -> None:

@@ -269,6 +269,42 @@ def test_a_review_that_is_killed_is_made_again(board: Board, caplog: pytest.LogC
     probation.close()
 
 
+@pytest.mark.parametrize("refused", ["a process", "the disk"])
+def test_what_the_system_refuses_is_tried_again(
+    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str
+) -> None:
+    promote(board, 2, says=2)
+    bring(board, 9, label=1, seed=5)
+    probation = Probation(
+        board.state, Recorder(open_to_write(board.state.history_db), system_clock()), rest_seconds=0.0
+    )
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("not now")
+
+    def look() -> None:
+        with board.store() as store:
+            probation.look(store.counts(), Config(), system_clock())
+
+    def is_refused() -> bool:
+        look()
+        return "now: not now" in caplog.text
+
+    def is_taken_back() -> bool:
+        look()
+        return serving(board) == 1
+
+    with monkeypatch.context() as patch:
+        if refused == "a process":
+            patch.setattr("mmd.supervisor.probation.subprocess.Popen", refuse)
+        else:
+            patch.setattr(durable, "replace_link", refuse)
+        eventually(is_refused)
+        assert serving(board) == 2
+    eventually(is_taken_back)
+    probation.close()
+
+
 def test_a_review_that_runs_ends_with_the_daemon(board: Board) -> None:
     promote(board, 2, says=2)
     bring(board, 9, label=1, seed=5)

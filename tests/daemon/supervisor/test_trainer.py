@@ -178,6 +178,16 @@ def test_samples_are_new_until_their_round_is_finished(board: Board, capsys: Cap
         assert store.counts().new == 0
 
 
+def test_what_a_round_learned_in_vain_is_new_again(board: Board, capsys: Capture) -> None:
+    begin(board)
+    run_trainer(board, capsys)
+    with board.store() as store:
+        store.forget(store.training_ids()[:1])  # where nobody has closed the round yet
+        outcome = finish_round(board.state, 1, store)
+        assert (outcome.outcome, outcome.lost_its_ground) == ("abandoned", True)
+        assert store.counts().new == len(store.training_ids()) == 56
+
+
 def test_a_sample_with_another_label_since_stays_new(board: Board, capsys: Capture) -> None:
     begin(board)
     run_trainer(board, capsys)
