@@ -4,7 +4,8 @@ A sample counts when it came, with a label, after the model was put in place, an
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 from mmd.artifact.card import ModelCard, VerifiedModel, generation_folder, read_model
 from mmd.artifact.load import read_set
@@ -12,6 +13,7 @@ from mmd.artifact.preprocess import Preprocessing
 from mmd.artifact.review import Review, phase_of
 from mmd.config import GateConfig
 from mmd.layout import StateDir
+from mmd.promotion.answers import Comparison
 from mmd.promotion.evaluate import ask
 from mmd.promotion.models import ModelStore
 from mmd.promotion.probation import Trial, review
@@ -19,6 +21,8 @@ from mmd.samples.store import SampleStore
 
 _MOST_JUDGED = 1000
 """The first so many of them; more would only cost time."""
+_AT_ONCE = 100
+"""Samples in memory: the child is caged, and a sample may be large."""
 
 
 def review_serving(state: StateDir, settings: GateConfig, *, now: Callable[[], float] = time.time) -> Review | None:
@@ -48,24 +52,31 @@ def review_serving(state: StateDir, settings: GateConfig, *, now: Callable[[], f
 def _trial(state: StateDir, before: VerifiedModel, serving: VerifiedModel) -> Trial:
     artifact_set = read_set(state.artifact_set)
     classes = len(serving.card.classes or artifact_set.manifest.classes)
+    preprocessing = Preprocessing.of(artifact_set)
+
+    def compare(lot: Sequence[str]) -> Comparison:
+        inputs, labels = store.load(lot)
+        # A class that was named since is for the next model.
+        is_judged = labels < classes
+        old, new = ask(
+            [before.model, serving.model],
+            [preprocessing(inputs[is_judged])],
+            labels[is_judged],
+            manifest=artifact_set.manifest,
+            threads=1,
+            classes=classes,
+        )
+        return Comparison(old, new)
+
     with SampleStore(state.samples_db) as store:
         chosen = fresh_samples(store, serving.card, before.card)[:_MOST_JUDGED]
-        inputs, labels = store.load(chosen)
-    # A class that was named since is for the next model.
-    is_judged = labels < classes
-    old, new = ask(
-        [before.model, serving.model],
-        [Preprocessing.of(artifact_set)(inputs[is_judged])],
-        labels[is_judged],
-        manifest=artifact_set.manifest,
-        threads=1,
-        classes=classes,
-    )
-    was_right, is_right = old.is_right, new.is_right
+        starts = range(0, max(1, len(chosen)), _AT_ONCE)
+        compared = reduce(Comparison.joined, (compare(chosen[start : start + _AT_ONCE]) for start in starts))
+    was_right, is_right = compared.before.is_right, compared.after.is_right
     return Trial(
-        judged=len(was_right),
-        right_before=int(was_right.sum()),
-        right_after=int(is_right.sum()),
+        judged=compared.total,
+        right_before=compared.right_before,
+        right_after=compared.right_after,
         won=int((is_right & ~was_right).sum()),
         lost=int((was_right & ~is_right).sum()),
     )

@@ -14,7 +14,7 @@ _FIRST_PASSED_DESCRIPTOR = 3
 
 
 class Listener:
-    """A bound socket, with the name that clients use; `close` removes what it left on disk."""
+    """A listening socket, with the name that clients use; `close` removes what it left on disk."""
 
     def __init__(self, bound: socket.socket, path: Path | None = None) -> None:
         self.socket = bound
@@ -45,8 +45,9 @@ class Listener:
 
 
 def listen(address: str) -> Listener:
-    """Bind a socket's path (it has a slash, or begins with `unix:`), `PORT`, or `HOST:PORT` of the loopback.
+    """Listen at a socket's path (it has a slash, or begins with `unix:`), `PORT`, or `HOST:PORT` of the loopback.
 
+    At once, though nobody answers yet: a second server that starts meanwhile sees that the place is taken.
     Raises `UsageError` for an address that others could reach, or one that is in use.
     """
     if "/" in address or address.startswith("unix:"):
@@ -92,6 +93,7 @@ def _listen_tcp(host: str, port: int) -> Listener:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen()
     except OSError as error:
         bound.close()
         raise UsageError(f"Cannot listen at {host}:{port} ({error.strerror}); choose another port.") from error
@@ -101,7 +103,9 @@ def _listen_tcp(host: str, port: int) -> Listener:
 def _listen_unix(path: Path) -> Listener:
     try:
         _clear(path)
-        return Listener(bind_unix(path), path)
+        bound = bind_unix(path)
+        bound.listen()
+        return Listener(bound, path)
     except OSError as error:
         raise MmdError(
             f"Cannot listen at {path} ({error.strerror}); choose a folder that you may write to with --listen."

@@ -59,7 +59,6 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_a_port_in_use_is_named() -> None:
     first = listen("127.0.0.1:0")
     port = first.socket.getsockname()[1]
-    first.socket.listen()
     with pytest.raises(UsageError, match=f"127.0.0.1:{port} .*choose another port"):
         listen(str(port))
     first.close()
@@ -73,7 +72,6 @@ def test_the_socket_of_a_server_that_died_is_replaced(tmp_path: Path) -> None:
 
 def test_the_socket_of_a_server_that_lives_is_left_alone(tmp_path: Path) -> None:
     first = listen(str(tmp_path / "s.sock"))
-    first.socket.listen()
     with pytest.raises(UsageError, match=r"listens at .* already"):
         listen(str(tmp_path / "s.sock"))
     assert (tmp_path / "s.sock").exists()

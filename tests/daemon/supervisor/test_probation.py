@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from mmd.conditions.reading import system_clock
 from mmd.config import Config, GateConfig
 from mmd.promotion.reviewing import review_serving
 from mmd.samples.records import NewSample
+from mmd.samples.store import SampleStore
 from mmd.supervisor.history import History, open_history, open_to_write
 from mmd.supervisor.probation import Probation, is_review_due, review_now
 from mmd.supervisor.record import Recorder
@@ -111,6 +112,24 @@ def test_samples_from_before_the_promotion_and_unlabelled_ones_judge_nothing(boa
     found = review_serving(board.state, SETTINGS)
     assert found is not None
     assert found.judged == 0
+
+
+def test_many_samples_are_judged_a_lot_at_a_time(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(board, 2, says=2)
+    bring(board, 9, label=1, seed=5)
+    bring(board, 4, label=2, seed=6)
+    loaded: list[int] = []
+    real = SampleStore.load
+
+    def load(store: SampleStore, ids: Sequence[str]) -> object:
+        loaded.append(len(ids))
+        return real(store, ids)
+
+    monkeypatch.setattr("mmd.promotion.reviewing._AT_ONCE", 5)
+    monkeypatch.setattr(SampleStore, "load", load)
+    found = review_serving(board.state, SETTINGS)
+    assert found is not None
+    assert (loaded, found.judged, found.right_before, found.right_after) == ([5, 5, 3], 13, 9, 4)
 
 
 def test_the_shipped_model_has_no_probation(tmp_path: Path, tiny_set: Path) -> None:
