@@ -60,6 +60,8 @@ def forget_in_rounds(state: StateDir, forgotten: set[str], *, now: float) -> Non
             close_unjudged(state, plan.number, "abandoned", reason, now=now, lost_its_ground=True)
             # The names of samples are hashes of what is in them: who has the content could tell that it was here.
             plan_file.unlink(missing_ok=True)
+    for leftover in state.rounds.glob("[0-9]*/.plan.json.*.tmp"):  # of a process that was killed as it wrote one
+        leftover.unlink(missing_ok=True)
 
 
 def promoted_generations(state: StateDir) -> Iterator[int]:

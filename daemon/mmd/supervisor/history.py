@@ -17,7 +17,7 @@ from mmd.errors import StoreDamaged
 from mmd.samples.database import Connected
 
 KEPT_SECONDS = 30 * 86400.0
-"""Older conditions and states are dropped when the daemon starts."""
+"""Older conditions and states are dropped when the daemon starts, and daily."""
 _BUSY_SECONDS = 2.0
 _SCHEMA_VERSION = 1
 
@@ -147,9 +147,11 @@ class History(Connected):
         self._write("INSERT INTO events VALUES (?, ?, ?)", at, name, detail)
 
     def drop_before(self, at: float) -> None:
-        """Forget conditions, states, reasons and events older than `at`; rounds and verdicts stay."""
-        for table, column in (("conditions", "at"), ("states", "at"), ("events", "at"), ("reasons", "began")):
+        """Forget conditions, states, reasons and events that were over before `at`; rounds and verdicts stay."""
+        for table, column in (("conditions", "at"), ("events", "at"), ("reasons", "ended")):
             self._write(f"DELETE FROM {table} WHERE {column} < ?", at)
+        # The last of them was in force still.
+        self._write("DELETE FROM states WHERE rowid < (SELECT max(rowid) FROM states WHERE at < ?)", at)
 
     def _write(self, statement: str, *values: Any) -> None:
         with self._translated():

@@ -18,6 +18,7 @@ from mmd.supervisor.states import State
 OPEN_ROUND_SECONDS = 10.0
 """Conditions are kept at most this often while a round is open, and whenever a yes turned into a no."""
 QUIET_SECONDS = 60.0
+_DAY_SECONDS = 86400.0
 
 Readings = dict[str, float | bool | None]
 log = logging.getLogger(__name__)
@@ -33,8 +34,12 @@ class Recorder:
         self._codes: tuple[str, ...] = ()
         self._readings: Readings = {}
         self._sampled_at: float | None = None
-        self._write(history.drop_before, now.wall - KEPT_SECONDS)
+        self._drop_old(now)
         self._write(self._close_what_was_killed, now)
+
+    def _drop_old(self, now: Instant) -> None:
+        self._write(self._history.drop_before, now.wall - KEPT_SECONDS)
+        self._dropped_at = now.monotonic
 
     def _close_what_was_killed(self, now: Instant) -> None:
         """Note the end of a daemon that could not do so itself, at its last sign of life."""
@@ -62,6 +67,8 @@ class Recorder:
             self._write(self._history.add_state, now.wall, state, codes, round_number=round_number, step=step)
             self._state, self._codes = state, codes
         self._note_conditions(conditions, now, is_round_open=round_number is not None)
+        if now.monotonic - self._dropped_at >= _DAY_SECONDS:
+            self._drop_old(now)
 
     def _note_reasons(self, reasons: Sequence[Reason], now: Instant) -> None:
         held = {reason.code.value: reason for reason in reasons}

@@ -158,6 +158,7 @@ def test_no_round_names_it_any_more_and_those_that_were_closed_keep_their_end(st
         folder.mkdir(parents=True)
         write_json(folder / "plan.json", {"number": number, "sample_ids": saw})
         write_outcome(folder, RoundOutcome(round=number, outcome=outcome, reason="", finished=0.0))
+    (state.rounds / "0002" / ".plan.json.77.tmp").write_text(f'{{"sample_ids": ["{ids[0]}"')  # left by a kill
     call_mmd("forget", ids[0], state=state.root)
     assert [path.parent.name for path in state.rounds.rglob("plan.json")] == ["0002"]
     ended = [read_outcome(state.rounds / name) for name in ("0001", "0002")]

@@ -52,12 +52,17 @@ def test_reading_begins_at_the_time_that_is_asked_for(tmp_path: Path) -> None:
 
 def test_what_is_old_is_dropped_but_rounds_and_verdicts_stay(tmp_path: Path) -> None:
     with History(tmp_path / "history.db") as history:
-        history.add_state(1.0, "idle", [], round_number=None, step=None)
+        for at, state in ((1.0, "idle"), (2.0, "waiting"), (11.0, "idle")):
+            history.add_state(at, state, [], round_number=None, step=None)
         history.add_conditions(1.0, {})
+        history.begin_reason("soc_hot", "Hot.", 1.0)
+        history.end_reason("soc_hot", 9.0)
+        history.begin_reason("held_by_user", "Held.", 1.0)
         history.begin_round(1, 1.0)
         history.add_verdict(1, 1.0, {"promoted": False})
         history.drop_before(10.0)
-        assert history.states() == []
+        assert [change.at for change in history.states()] == [2.0, 11.0]  # the former was in force until the latter
+        assert [span.code for span in history.reasons()] == ["held_by_user"]  # it holds still
         assert history.conditions() == []
         assert len(history.rounds()) == len(history.verdicts()) == 1
 

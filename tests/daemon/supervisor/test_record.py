@@ -66,6 +66,15 @@ def test_conditions_are_kept_more_seldom_without_a_round(notes: Notes) -> None:
     assert [sample.at - 1e9 for sample in notes.history.conditions()] == [0, QUIET_SECONDS, 2 * QUIET_SECONDS]
 
 
+def test_a_daemon_that_runs_for_months_keeps_thirty_days(notes: Notes) -> None:
+    day = 86400.0
+    for number in range(100):
+        notes.look(number * day, UNPLUGGED, state=State.SUSPENDED, soc_temperature=40.0 + number)
+    assert len(notes.history.conditions()) == 31
+    assert [change.state for change in notes.history.states()] == ["suspended"]
+    assert [span.ended for span in notes.history.reasons()] == [None]
+
+
 def test_conditions_that_stay_the_same_are_kept_once(notes: Notes) -> None:
     for second in range(100):
         notes.look(second)
