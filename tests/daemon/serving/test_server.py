@@ -1,6 +1,7 @@
 """Does the server answer every request, with what `mmd predict` says or with one line that says what is wrong?"""
 
 import contextlib
+import errno
 import io
 import json
 import shutil
@@ -17,6 +18,7 @@ from tests.daemon.serving.test_predictor import promote
 from tests.fakes.serving import served
 from tests.support import call_mmd, eventually, grey, png_bytes, write_png
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
+from watchdog.observers import Observer
 
 from mmd.artifact.card import generation_folder
 from mmd.artifact.load import read_set
@@ -243,7 +245,15 @@ def test_a_new_model_a_rollback_and_a_damaged_one_are_noticed_without_a_request(
         eventually(lambda: generation(path) == 2)
 
 
-def test_another_set_is_noticed_without_a_request(board: Board, tiny_set: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_inotify", [True, False])
+def test_another_set_is_noticed_without_a_request(
+    board: Board, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_inotify: bool
+) -> None:
+    def refuse(observer: object) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    if not has_inotify:
+        monkeypatch.setattr(Observer, "start", refuse)
     call_mmd("forget", "--all", "--yes", state=board.state.root)
     board.state.artifact_set.unlink()  # a link, where `mmd init` makes a copy
     shutil.copytree(tiny_set, board.state.artifact_set)
