@@ -98,12 +98,9 @@ def _note(status: dict[str, Any]) -> str:
 
 def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: bool) -> "RoundOutcome":
     """Run the trainer child from here, as the daemon would, and act on its verdict."""
-    import time
-
     from mmd.samples.store import SampleStore
     from mmd.supervisor.alone import LoneRound
     from mmd.supervisor.lock import DaemonLock
-    from mmd.supervisor.probation import review_now
 
     def on_plan(plan: "RoundPlan") -> None:
         progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
@@ -112,7 +109,7 @@ def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: 
         if not force:
             for reason in lone.reasons(store.counts()):
                 raise _not_now(reason.message, reason.clears_when)
-        lost = review_now(state, config.gate, time.time())
+        lost = lone.review()
         if lost is not None:
             click.echo(f"mmd: generation {lost.generation} was taken back. {lost.reason}", err=True)
         try:

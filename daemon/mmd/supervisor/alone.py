@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from mmd.artifact.review import Review
 from mmd.conditions import Conditions, sense
 from mmd.conditions.reading import system_clock
 from mmd.conditions.sense import Seen
@@ -27,6 +28,7 @@ from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.ledger import Ledger
 from mmd.supervisor.memory import learn, note_success
+from mmd.supervisor.probation import review_now
 from mmd.supervisor.progress import has_trained, open_round
 from mmd.supervisor.record import Recorder
 from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
@@ -86,6 +88,14 @@ class LoneRound:
         )
         tracker = look(Tracker(), conditions, self._config.conditions)
         return decide(conditions, facts, self._config, tracker=tracker, mode=Mode.AUTO, now=now)
+
+    def review(self) -> Review | None:
+        """Have the model on probation judged by what came since; return the review by which it was taken back."""
+        now = system_clock()
+        lost = review_now(self._state_dir, self._config.gate, now.wall)
+        if lost is not None:
+            self._recorder.taken_back(lost, now)
+        return lost
 
     def run(self, store: SampleStore, on_plan: Callable[[RoundPlan], None], on_event: OnEvent) -> RoundOutcome:
         """Begin a round or go on with the open one, and act on its verdict.

@@ -101,7 +101,7 @@ class Probation:
             return
         self._failures = 0
         if failed is not None:
-            self._recorder.event("taken_back", f"Generation {failed.generation}. {failed.reason}", now)
+            self._recorder.taken_back(failed, now)
 
     def _begin(self, config: Config, now: Instant) -> None:
         command = caged(

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mmd.artifact.review import Review
 from mmd.conditions import Conditions, Instant
 from mmd.conditions.kinds import CONDITIONS
 from mmd.errors import StoreDamaged
@@ -98,6 +99,10 @@ class Recorder:
 
     def event(self, name: str, detail: str, now: Instant) -> None:
         self._write(self._history.add_event, now.wall, name, detail)
+
+    def taken_back(self, review: Review, now: Instant) -> None:
+        """Note that a model failed its probation and the one before it serves again."""
+        self.event("taken_back", f"Generation {review.generation}. {review.reason}", now)
 
     def stop(self, now: Instant) -> None:
         """Close every open reason and note that the daemon ended."""

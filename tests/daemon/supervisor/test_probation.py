@@ -232,6 +232,8 @@ def test_mmd_train_reviews_first_and_begins_from_the_model_that_serves_again(tmp
         "mmd: generation 1 was taken back. Worse than generation 0 by more than chance"
     )
     assert json.loads((board.state.rounds / "0002" / "plan.json").read_text())["start_generation"] == 0
+    with history(board) as kept:
+        assert [each.detail[:48] for each in kept.events()] == ["Generation 1. Worse than generation 0 by more th"]
 
 
 def history(board: Board) -> History:
