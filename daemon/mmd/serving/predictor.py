@@ -148,8 +148,8 @@ class Predictor:
         """Take up the model that `current` names, if it is another one; those who predict meanwhile use the old one."""
         while (link := self._link()) != self._seen and self._swapping.acquire(blocking=False):
             try:
-                if not self._swap() and self._is_refreshed:
-                    return  # the next change may be what it lacked
+                if not self._swap() and (self._is_refreshed or not self._state.is_initialised):
+                    return  # what comes next may be what it lacked: the set, while `mmd init --force` replaces it
                 self._seen = link
             finally:
                 self._swapping.release()

@@ -278,6 +278,15 @@ def test_a_request_never_loads_a_model(board: Board) -> None:
     assert predictor.predict(tiny_samples(1, seed=9)[0]).generation == 1
 
 
+def test_a_predictor_that_looks_while_the_set_is_replaced_looks_again(board: Board) -> None:
+    predictor = Predictor(board.state)
+    promote(board, 1, answer=2)
+    away = board.state.artifact_set.rename(board.state.root / "away")
+    assert predictor.predict(tiny_samples(1, seed=9)[0]).generation == 0
+    away.rename(board.state.artifact_set)
+    assert predictor.predict(tiny_samples(1, seed=9)[0]).generation == 1
+
+
 def test_every_request_is_answered_by_one_whole_model_through_twenty_swaps(board: Board) -> None:
     promote(board, 1, answer=1)
     failures: list[object] = []
