@@ -158,7 +158,8 @@ def load_config(path: Path | None) -> Config:
         return Config()
     config = read_toml(path, Config, what="configuration")
     try:
-        refuse_numbers(config.training, "training")
+        for section in ("training", "daemon", "serve"):
+            refuse_numbers(getattr(config, section), section)
     except UsageError as error:
         raise UsageError(f"The configuration {path} does not fit: {error}") from error
     said = contradiction(config.conditions)

@@ -84,6 +84,13 @@ def test_a_number_that_no_step_could_compute_with_is_refused_naming_its_key(
         load_config(written(tmp_path, f"[training]\n{key} = {value}\n"))
 
 
+@pytest.mark.parametrize("key", ["daemon.trainer_memory_mib", "serve.max_request_mib", "serve.idle_seconds"])
+def test_what_has_no_end_is_refused_by_its_key(tmp_path: Path, key: str) -> None:
+    section, _, name = key.partition(".")
+    with pytest.raises(UsageError, match=f"`{key}` is inf; it must be a finite number"):
+        load_config(written(tmp_path, f"[{section}]\n{name} = inf\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
