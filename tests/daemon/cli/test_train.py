@@ -148,8 +148,10 @@ def command(board: Board, *arguments: str) -> list[str]:
 
 
 def step(board: Board) -> int:
-    path = board.state.rounds / "0001" / "losses.jsonl"
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
+    """Return how many steps the round has taken, those of its fold models, which come first, too."""
+    folder = board.state.rounds / "0001"
+    files = [folder / "losses.jsonl", *folder.glob("folds/*/losses.jsonl")]
+    return sum(len(path.read_bytes().splitlines()) for path in files if path.exists())
 
 
 def test_ctrl_c_leaves_the_round_open_at_a_checkpoint(board: Board, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_ctrl_c_leaves_the_round_open_at_a_checkpoint(board: Board, tmp_path: Pa
     assert running.returncode == 130
     assert err.strip() == "mmd: round 1 stays open; `mmd train` or `mmd run` goes on with it."
     assert open_round(board.state) == 1
-    assert list((board.state.rounds / "0001" / "checkpoints").iterdir())
+    assert list((board.state.rounds / "0001").glob("folds/*/checkpoints/*")), "it was at its first fold model"
 
 
 def test_killed_it_takes_its_trainer_along(board: Board, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_on_a_terminal_it_shows_state_conditions_and_losses_and_follows_them(tmp
             assert "loss by step" in text
             assert re.search(r"battery_charge +90 % +█+░", text)
             assert re.search("[\u2801-\u28ff]", text), "the curve is drawn"
-            assert max(len(line) for line in text.splitlines()) <= 80
+            assert [line for line in text.splitlines() if len(line) > 80] == []
             board.board.unplug()
             seen.read(until=lambda shown: "suspended" in shown and "on_battery" in shown)
             assert seen.interrupt() == 0
