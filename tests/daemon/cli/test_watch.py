@@ -24,7 +24,8 @@ from tests.support import call_mmd, eventually
 from mmd.cli.status_lines import status_lines
 from mmd.cli.watch import LossCurve, change_line, curve_lines, live_lines
 
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*(?:[A-Za-z]|$)|\x1b$")
+"""One that was read by half is at the end."""
 
 
 class Screen:
@@ -47,16 +48,16 @@ class Screen:
             },
         )
         os.close(terminal)
-        self.shown = ""
+        self._drawn = ""
 
     def read(self, *, until: Callable[[str], bool], within: float = 60.0) -> str:
         """Read what is drawn until it satisfies; return the plain text since then."""
         deadline = time.monotonic() + within
-        while not until(self.shown):
-            assert time.monotonic() < deadline, self.shown[-4000:]
+        while not until(shown := _ESCAPE.sub("", self._drawn)):
+            assert time.monotonic() < deadline, shown[-4000:]
             if select.select([self.controller], [], [], 0.2)[0]:
-                self.shown += _ESCAPE.sub("", os.read(self.controller, 65536).decode(errors="replace"))
-        shown, self.shown = self.shown, ""
+                self._drawn += os.read(self.controller, 65536).decode(errors="replace")
+        self._drawn = ""
         return shown
 
     def interrupt(self) -> int:
