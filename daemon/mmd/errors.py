@@ -4,6 +4,7 @@ Every message says what happened, to which thing, and what to do next, on one li
 """
 
 import errno
+from collections.abc import Iterator
 
 
 class MmdError(Exception):
@@ -55,6 +56,15 @@ _DISK_ADVICE = {
 }
 """What to do when a disk refuses what a command did not expect to be refused."""
 
+_WANT_OF_MEMORY = (
+    "bad_alloc",
+    "failed to allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "out of memory",
+    "error return without exception set",
+)
+"""What onnxruntime, the C library, the linker and (in mid-import) Python say; none has a class of its own for it."""
 
 INTERRUPTED = 130
 """Exit code after ctrl-C, as shells have it: 128 and the signal's number."""
@@ -62,10 +72,23 @@ INTERRUPTED = 130
 
 def was_interrupted(error: BaseException) -> bool:
     """Return whether ctrl-C is behind an error: a library that is interrupted while it loads says ImportError."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, KeyboardInterrupt):
-        behind = behind.__cause__ or behind.__context__
-    return behind is not None
+    return any(isinstance(each, KeyboardInterrupt) for each in _causes(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error, or one that led to it, is the want of memory."""
+    return any(
+        isinstance(each, MemoryError)
+        or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
+        or any(words in str(each).lower() for words in _WANT_OF_MEMORY)
+        for each in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def unforeseen(error: Exception) -> str:

@@ -4,9 +4,6 @@ A trainer that runs out of memory costs its round. Three such rounds in a row ha
 down to one sample. The lesson is kept on disk; it is forgotten when the trainer is given more memory.
 """
 
-import errno
-from collections.abc import Iterator
-
 import msgspec
 
 from mmd import durable
@@ -15,15 +12,6 @@ from mmd.layout import StateDir
 from mmd.training.plan import RoundPlan
 
 ROUNDS_PER_HALVING = 3
-_WORDS = (
-    "bad_alloc",
-    "failed to allocate memory",
-    "cannot allocate memory",
-    "failed to map segment",
-    "out of memory",
-    "error return without exception set",
-)
-"""What onnxruntime, the C library, the linker and (in mid-import) Python say; none has a class of its own for it."""
 
 
 class MemoryLesson(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,19 +83,3 @@ def note_success(state_dir: StateDir) -> None:
 
 def _write(state_dir: StateDir, lesson: MemoryLesson) -> None:
     durable.write_bytes(state_dir.memory_file, msgspec.json.encode(lesson) + b"\n")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or one that led to it, is the want of memory."""
-    return any(
-        isinstance(each, MemoryError)
-        or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
-        or any(words in str(each).lower() for words in _WORDS)
-        for each in _causes(error)
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mmd.errors import MmdError, StoreDamaged, TrainingFailed
+from mmd.errors import MmdError, StoreDamaged, TrainingFailed, is_out_of_memory
 from mmd.layout import StateDir
-from mmd.supervisor.memory import is_out_of_memory
 from mmd.training.plan import round_folder
 
 if TYPE_CHECKING:

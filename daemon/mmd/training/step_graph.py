@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from mmd.artifact.session import open_session
-from mmd.errors import ArtifactRefused
+from mmd.errors import ArtifactRefused, is_out_of_memory
 
 _KEPT = 2
 """Sessions kept open: the usual batch, and the rest of a batch that is taken in parts."""
@@ -54,7 +54,9 @@ class StepGraph:
         try:
             model = in_blocks(onnx.load(self._path), batch, block)
             return open_session(model.SerializeToString(), threads=self._threads, plans_memory=False)
-        except (ArtifactRefused, onnx.shape_inference.InferenceError):
+        except (ArtifactRefused, onnx.shape_inference.InferenceError) as error:
+            if is_out_of_memory(error):
+                raise  # the graph as it is might fit, and end in other bits than a round that went on with blocks
             # The graph as it is does the same, only slower.
             return None
 

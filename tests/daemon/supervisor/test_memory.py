@@ -6,9 +6,8 @@ import pytest
 from tests.plans import round_plan
 
 from mmd.config import Config, DaemonConfig, TrainingConfig
-from mmd.errors import ArtifactRefused
 from mmd.layout import StateDir
-from mmd.supervisor.memory import is_out_of_memory, learn, lesson_in_force, note_success, read_lesson, with_lesson
+from mmd.supervisor.memory import learn, lesson_in_force, note_success, read_lesson, with_lesson
 from mmd.training.plan import RoundPlan
 
 CONFIG = Config()
@@ -81,27 +80,3 @@ def test_what_is_learned_is_told(state: StateDir) -> None:
     assert learn(state, CONFIG, plan(10)).told() == (
         f"{start}, so it computes no more than 10 samples at once, and again in 1 since."
     )
-
-
-def caused(cause: BaseException) -> BaseException:
-    error = ArtifactRefused("The graph does not load.")
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (OSError(12, "Cannot allocate memory"), True),
-        (RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"), True),
-        (RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer of size 4096"), True),
-        (ImportError("libonnxruntime.so: failed to map segment from shared object"), True),
-        (SystemError("error return without exception set"), True),
-        (caused(MemoryError()), True),
-        (caused(ValueError("a shape")), False),
-        (OSError(28, "No space left on device"), False),
-    ],
-)
-def test_the_want_of_memory_is_told_from_other_errors(error: BaseException, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected

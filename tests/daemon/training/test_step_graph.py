@@ -10,7 +10,7 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD
 
 from mmd.artifact.load import ArtifactSet
 from mmd.artifact.session import open_session
-from mmd.errors import ArtifactRefused
+from mmd.errors import ArtifactRefused, is_out_of_memory
 from mmd.training import blocks, step_graph
 from mmd.training.engines import open_engine
 from mmd.training.step_graph import StepGraph
@@ -45,6 +45,20 @@ def test_a_runtime_that_refuses_the_blocked_graph_trains_alike(
     here = losses(artifact_set, size=8)
     monkeypatch.setattr(step_graph, "open_session", refuse)
     assert losses(artifact_set, size=8) == pytest.approx(here, rel=1e-5)
+
+
+def test_the_want_of_memory_is_no_reason_to_take_other_steps(
+    artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: Path | bytes, **options: Any) -> object:
+        if isinstance(model, bytes):
+            raise ArtifactRefused("onnxruntime refuses the model") from RuntimeError("std::bad_alloc")
+        return open_session(model, **options)
+
+    monkeypatch.setattr(step_graph, "open_session", refuse)
+    with pytest.raises(ArtifactRefused) as caught:
+        losses(artifact_set, size=8)
+    assert is_out_of_memory(caught.value)
 
 
 def test_an_unknown_operator_domain_means_no_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
