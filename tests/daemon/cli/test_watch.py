@@ -25,7 +25,7 @@ from mmd.cli.status_lines import status_lines
 from mmd.cli.watch import LossCurve, change_line, curve_lines, live_lines
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*(?:[A-Za-z]|$)|\x1b$")
-"""One that was read by half is at the end."""
+"""One that was read by half is at the end, as a character may be."""
 
 
 class Screen:
@@ -48,16 +48,16 @@ class Screen:
             },
         )
         os.close(terminal)
-        self._drawn = ""
+        self._drawn = b""
 
     def read(self, *, until: Callable[[str], bool], within: float = 60.0) -> str:
         """Read what is drawn until it satisfies; return the plain text since then."""
         deadline = time.monotonic() + within
-        while not until(shown := _ESCAPE.sub("", self._drawn)):
+        while not until(shown := _ESCAPE.sub("", self._drawn.decode(errors="ignore"))):
             assert time.monotonic() < deadline, shown[-4000:]
             if select.select([self.controller], [], [], 0.2)[0]:
-                self._drawn += os.read(self.controller, 65536).decode(errors="replace")
-        self._drawn = ""
+                self._drawn += os.read(self.controller, 65536)
+        self._drawn = b""
         return shown
 
     def interrupt(self) -> int:
