@@ -222,8 +222,10 @@ def _forward(artifact_set: ArtifactSet, batch: Batch, label_loss: float) -> Chec
 
 
 def _agreement(name: str, ours: Gradients, theirs: Gradients) -> Check:
+    import numpy as np
+
     differences = {"losses": _relative(_flat(ours[0]), _flat(theirs[0]), floor=0.0)}
-    floor = _FLOOR * max((float(abs(value).max(initial=0.0)) for value in theirs[1].values()), default=0.0)
+    floor = _FLOOR * max((float(np.max(np.abs(value), initial=0.0)) for value in theirs[1].values()), default=0.0)
     for key in ours[1].keys() & theirs[1].keys():
         differences[key] = _relative(ours[1][key], theirs[1][key], floor=floor)
     worst = max(differences, key=lambda key: differences[key])

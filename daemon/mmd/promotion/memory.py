@@ -99,7 +99,8 @@ def _read(
         for start in range(0, len(inputs), _BATCH)
     ]
     read: Floats = np.concatenate([answer[0] for answer in answers])
-    scaled: Floats = read / np.maximum(np.linalg.norm(read, axis=1, keepdims=True), np.float32(1e-9))
+    lengths = np.maximum(np.linalg.norm(read, axis=1, keepdims=True), np.float32(1e-9))
+    scaled: Floats = (read / lengths).astype(np.float32, copy=False)
     return scaled, int(answers[0][1].shape[1])
 
 

@@ -111,8 +111,8 @@ def _panel(results: MentoringResults, mentee: str, sizes: Sequence[int]) -> Pane
             Line(
                 row,
                 [float(gain.mean()) for gain in gains],
-                [float(gain.min()) for gain in gains],
-                [float(gain.max()) for gain in gains],
+                [float(np.min(gain)) for gain in gains],
+                [float(np.max(gain)) for gain in gains],
             )
         )
     return Panel(f"{results.parameters(mentee):,} parameters", "points; bars: all seeds", lines, zero=True)

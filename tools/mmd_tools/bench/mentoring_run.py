@@ -167,7 +167,7 @@ class MentoringBench:
 def draw(train: Part, per_class: int, seed: int) -> Part:
     """Draw `per_class` digits of each class, interleaved, so that smaller subsets are the beginnings of larger ones."""
     order = np.random.default_rng(seed).permutation(len(train.labels))
-    by_class = [order[train.labels[order] == label][:per_class] for label in range(int(train.labels.max()) + 1)]
+    by_class = [order[train.labels[order] == label][:per_class] for label in range(int(np.max(train.labels)) + 1)]
     places = np.stack(by_class, axis=1).ravel()
     return Part(train.inputs[places], train.labels[places])
 

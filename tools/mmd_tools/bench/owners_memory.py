@@ -101,10 +101,11 @@ def _with_output(model: bytes, tensor: str) -> bytes:
 
 def _softmax(logits: Floats) -> Floats:
     raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = raised / raised.sum(axis=1, keepdims=True)
+    probabilities: Floats = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32, copy=False)
     return probabilities
 
 
 def _of_length_one(features: Floats) -> Floats:
-    scaled: Floats = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    scaled: Floats = (features / lengths).astype(np.float32, copy=False)
     return scaled

@@ -58,7 +58,7 @@ def assign(gain: Doubles) -> tuple[int, ...]:
             through = reached - gain[here] - row_price[here] - column_price
             nearer = is_open & (through < distance)
             distance[nearer], before[nearer] = through[nearer], column
-            column = int(np.where(is_open, distance, np.inf).argmin())
+            column = int(np.argmin(np.where(is_open, distance, np.inf)))
             reached, is_open[column], here = distance[column], False, int(owner[column])
         closed = ~is_open
         taken = closed & (owner >= 0)
