@@ -40,9 +40,10 @@ test-full: lint types
 arm-test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.arm.arm_test $(ARM)
 
-# As root on Debian: the service under a real systemd; says why where it cannot run.
+# As root on Debian: the service under a real systemd, in a container and on an emulated machine with a kernel of its own;
+# says why where it cannot run.
 systemd-test: $(VENV)/.installed-dev
-	$(BIN)/pytest -rs tests/system/test_systemd_boot.py
+	$(BIN)/pytest -rs tests/system/test_systemd_boot.py tests/system/test_systemd_virtual.py
 
 # SIGKILL at random instants to whatever writes: no acknowledged sample lost, no half model, the same final bits.
 KILLS ?= 1000
