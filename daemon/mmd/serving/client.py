@@ -1,5 +1,6 @@
 """How does a Python program ask the server? Over its Unix socket, with the standard library alone."""
 
+import contextlib
 import http.client
 import socket
 from pathlib import Path
@@ -24,6 +25,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def ask(self, method: str, target: str, body: bytes | None = None) -> tuple[int, str]:
         """Send one request; return the status and the answer."""
-        self.request(method, target, body)
+        with contextlib.suppress(BrokenPipeError):  # who declines a request stops reading it; the answer is there
+            self.request(method, target, body)
         with self.getresponse() as response:
             return response.status, response.read().decode()

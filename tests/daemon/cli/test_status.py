@@ -177,8 +177,11 @@ sys.argv = ["mmd", *sys.argv[1:]]
 from mmd.cli.main import main
 main()
 """
-MOST_MODULES = {"asked": 145, "alone": 226}
-"""How many modules `mmd status --json` may import, the interpreter's own included: 128 and 206 on Python 3.11."""
+MOST_MODULES = {"asked": 145, "alone": 236}
+"""How many modules `mmd status --json` may import, the interpreter's own included: 128 and 206 on Python 3.11.
+
+Python 3.13 needs more of its own: 228 where no daemon answers.
+"""
 MOST_TIMES_THE_LEAST = 2.0
 """What the interpreter, click and JSON cost by themselves, and how many times that an answer may: 1.05 was seen."""
 MOST_TIMES_THE_LEAST_ALONE = 4.0
