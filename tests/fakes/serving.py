@@ -22,7 +22,7 @@ from mmd.serving.server import Server
 @contextlib.contextmanager
 def served(board: Board, predictor: Predictor | None = None, **config: object) -> Iterator[Path]:
     """Serve `board` from a thread until the end of the block; yield the socket."""
-    settings = ServeConfig(**config)  # type: ignore[arg-type]
+    settings = ServeConfig(**config)  # type: ignore[arg-type]  # keys of several types
     chosen = predictor or Predictor(board.state)
     listener = listen(str(board.state.serve_socket))
     application = Application(

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -131,12 +132,12 @@ def _call(*command: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-class Inside:
+class Inside(ABC):
     """What can be asked of a machine with the product in it, however it was booted."""
 
+    @abstractmethod
     def run(self, *command: str) -> Ran:
         """Run a command as root inside."""
-        raise NotImplementedError
 
     def check(self, *command: str) -> str:
         """Run a command that must succeed; return its output."""

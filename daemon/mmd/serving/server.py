@@ -77,7 +77,7 @@ class Server:
         return bool(self._server.active_channels)
 
 
-class _OneLine(ErrorTask):  # type: ignore[misc]
+class _OneLine(ErrorTask):  # type: ignore[misc]  # waitress has no types
     """Declines what never reaches the application (too big, no HTTP) as the application declines the rest."""
 
     def execute(self) -> None:
@@ -90,5 +90,5 @@ class _OneLine(ErrorTask):  # type: ignore[misc]
         self.write(content)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]
+class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     error_task_class = _OneLine

@@ -328,7 +328,7 @@ class Slow(Predictor):
     def predict(self, *arguments: object, **options: object) -> Prediction:
         self.is_asked.set()
         assert self.may_answer.wait(60)
-        return super().predict(*arguments, **options)  # type: ignore[arg-type]
+        return super().predict(*arguments, **options)  # type: ignore[arg-type]  # passed on as they came
 
 
 def test_a_server_that_is_told_to_stop_finishes_what_it_took(board: Board) -> None:
