@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.models import put_candidate, verdict
 from tests.tiny import Board, tiny_board
@@ -59,8 +60,8 @@ def test_a_promotion_names_the_classes_that_gained_and_lost(board: Board) -> Non
     )
 
 
-def _fields(struct: object) -> dict[str, object]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}  # type: ignore[attr-defined]
+def _fields(struct: msgspec.Struct) -> dict[str, object]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
 def test_each_reason_has_its_time_and_what_it_cost_alone(board: Board) -> None:
