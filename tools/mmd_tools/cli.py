@@ -11,6 +11,7 @@ import click
 from mmd import __version__
 from mmd.errors import INTERRUPTED, MmdError, unforeseen, was_interrupted
 from mmd.lazy import LazyGroup, ReaderLeft
+from mmd_tools.scratch import scratch_folder
 
 COMMANDS = {
     "prepare": "mmd_tools.prepare:prepare",
@@ -39,7 +40,8 @@ def main() -> None:
     """Run `mmd-tools`. Foreseen errors are one line on stderr; a traceback appears only under `--debug`."""
     session: dict[str, bool] = {}
     try:
-        result = cli.main(prog_name="mmd-tools", obj=session, standalone_mode=False)
+        with scratch_folder():
+            result = cli.main(prog_name="mmd-tools", obj=session, standalone_mode=False)
     except click.Abort:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
