@@ -6,6 +6,7 @@ board, which goes on. What the clock and training itself decide (hours, budgets,
 replay reckons it anew, so that other limits show what they would have done.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -79,6 +80,8 @@ class TraceWriter:
             self._file.flush()
         except OSError as error:
             log.warning("the trace is not written any more: %s", error.strerror)
+            with contextlib.suppress(OSError):  # it tries to write once more
+                self._file.close()
             self._file = None
 
 

@@ -170,6 +170,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         TraceWriter(tmp_path / "no" / "folder", Instant(1.0, 1.0))
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_ends_the_trace_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
