@@ -53,12 +53,17 @@ kill-test: $(VENV)/.installed-dev
 # Every table and picture in docs/results, many hours on one core; a run that was stopped goes on. The artifacts' READMEs say
 # where the files in DATA come from.
 DATA ?= data
+GARMENTS = $(DATA)/fashion
 results: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/mmd-tools bench owners --data $(DATA) --resume
 	$(BIN)/mmd-tools bench owners --kind speech --data $(DATA)/fsdd --sets $(DATA)/speakers --resume
 	$(BIN)/mmd-tools bench owners --kind motion --data $(DATA)/motion --sets $(DATA)/movers --quick --resume
-	$(BIN)/mmd-tools bench mentoring --data $(DATA)
+	$(BIN)/mmd-tools bench mentoring --data $(DATA) --resume
+	test -f $(GARMENTS)/mentor.onnx || { \
+	  $(BIN)/mmd-tools prepare fashion --data $(GARMENTS) --out $(GARMENTS)/garments.npz --anchor artifacts/fashion/anchor.npz && \
+	  $(BIN)/mmd-tools train --net mentor --recipe artifacts/fashion/recipe.toml --data $(GARMENTS)/garments.npz --out $(GARMENTS)/mentor.onnx; }
+	$(BIN)/mmd-tools bench mentoring --dataset fashion --data $(GARMENTS) --resume
 
 clean:
 	rm -rf $(VENV) build dist demo report.html

@@ -61,6 +61,15 @@ def test_a_stranger_is_in_no_other_part(tmp_path: Path, recipe: Recipe) -> None:
         assert not strangers & {row.tobytes() for row in held["inputs"]}
 
 
+def test_of_fifty_takes_ten_are_anchor_six_validate_and_thirty_four_train() -> None:
+    takes = Takes.ordered(np.arange(200.0)[:, None], np.tile(np.arange(2), 100), np.repeat(np.array(["a", "b"]), 100))
+    split = split_by_person(takes, "b")
+    for number, (name, first, last) in enumerate([("train", 16, 49), ("validation", 10, 15), ("anchor", 0, 9)]):
+        assert SPLITS[number] == name
+        of_part = np.sort(takes.takes[split == number])
+        assert of_part.tolist() == [take for take in range(first, last + 1) for _ in range(2)]
+
+
 def test_the_gates_half_of_the_anchor_set_was_never_trained_on_and_is_as_large_as_the_other() -> None:
     takes = Takes.ordered(np.arange(60.0)[:, None], np.arange(60) % 3, np.repeat(np.array(["a", "b"]), 30))
     split = split_by_person(takes, "b")

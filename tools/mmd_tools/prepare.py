@@ -75,6 +75,26 @@ def prepare_motion(data: Path, recipe_file: Path, stranger: str, out: Path, anch
     _save_takes(read_motion(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
 
+@prepare.command("fashion")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="The four files.")
+@click.option("--out", type=FILE, required=True, help="The pictures, split (.npz).")
+@click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
+def prepare_fashion(data: Path, out: Path, anchor_file: Path) -> None:
+    """Split Fashion-MNIST's training pictures; its test files are not looked at."""
+    import numpy as np
+
+    from mmd_tools.prepare_fashion import SPLITS, read_garments, split_by_place
+
+    garments = read_garments(data)
+    split = split_by_place(len(garments.labels))
+    is_anchor = split == SPLITS.index("anchor")
+    _save(out, inputs=garments.inputs, labels=garments.labels, split=split, splits=np.array(SPLITS))
+    _save(anchor_file, inputs=garments.inputs[is_anchor], labels=garments.labels[is_anchor])
+    for index, name in enumerate(SPLITS):
+        click.echo(f"{name:10}  {int((split == index).sum()):6} pictures")
+    click.echo(f"Wrote {out} and {anchor_file}.")
+
+
 @prepare.command("owner")
 @click.option("--data", type=FILE, required=True, help="What `prepare digits` wrote.")
 @click.option("--writer", type=int, required=True, help="A stranger's number; `prepare strangers` lists them.")

@@ -1,6 +1,7 @@
 """Who gave which sample, and how are they split when one of the people is to be a stranger?"""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 from mmd.errors import UsageError
 
 SPLITS = ("train", "validation", "anchor", "strangers")
-ANCHOR_SHARE, VALIDATION_SHARE = 0.2, 0.1
-"""Of everybody's takes of every class: the first are for the anchor set, the next for validation, the rest to train."""
+ANCHOR_BELOW, VALIDATION_UP_TO = Fraction(2, 10), Fraction(3, 10)
+"""How far along everybody's takes of every class, counted from 0, the anchor's part and that for validation end; the
+later takes train. Of 50 takes these are 10 (0 to 9), 6 (10 to 15) and 34."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Takes:
         names: list[str] = np.unique(self.people).tolist()
         return names
 
-    def shares(self) -> NDArray[np.float64]:
-        """Return how far along its person's takes of its class each sample is, in [0, 1)."""
-        counts = np.zeros(len(self.labels))
+    def counts(self) -> NDArray[np.int64]:
+        """Return how many takes of its class each sample's person gave."""
+        counts = np.zeros(len(self.labels), np.int64)
         for person, label in {*zip(self.people.tolist(), self.labels.tolist(), strict=True)}:
             chosen = (self.people == person) & (self.labels == label)
             counts[chosen] = chosen.sum()
-        return np.asarray(self.takes / counts)
+        return counts
 
 
 def split_by_person(samples: Takes, stranger: str) -> NDArray[np.uint8]:
@@ -52,10 +54,13 @@ def split_by_person(samples: Takes, stranger: str) -> NDArray[np.uint8]:
         raise UsageError(f"There is no `{stranger}`; there are {', '.join(samples.names)}.")
     if len(samples.names) < 2:
         raise UsageError(f"There is nobody besides `{stranger}`; somebody must be left to train on.")
-    shares = samples.shares()
+    takes, counts = samples.takes, samples.counts()
     split = np.full(len(samples.labels), SPLITS.index("train"), np.uint8)
-    split[shares < ANCHOR_SHARE + VALIDATION_SHARE] = SPLITS.index("validation")
-    split[shares < ANCHOR_SHARE] = SPLITS.index("anchor")
+    # In whole numbers: 15 of 50 is three tenths, whatever 0.1 + 0.2 is.
+    end = VALIDATION_UP_TO
+    split[takes * end.denominator <= counts * end.numerator] = SPLITS.index("validation")
+    end = ANCHOR_BELOW
+    split[takes * end.denominator < counts * end.numerator] = SPLITS.index("anchor")
     split[samples.people == stranger] = SPLITS.index("strangers")
     return split
 

@@ -1,6 +1,7 @@
 """What do models say about the same labelled samples? Inference for the gate, one view and one batch at a time."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from mmd.artifact.manifest import Manifest
 from mmd.artifact.session import open_session
 from mmd.promotion.answers import Judged, log_softmax
 
-_BATCH = 64
+_MOST_AT_ONCE = 64
+_BATCH_BYTES = 4 << 20
+"""Of the values that a network is given at once; what its layers make of them is larger."""
+_LOT_BYTES = 16 << 20
 
 
 def ask(
@@ -37,12 +41,28 @@ def ask(
     return [Judged(labels, np.stack(answers)) for answers in said]
 
 
+def batch_size(shape: Sequence[int]) -> int:
+    """Return how many inputs of `shape` a network is asked about at once."""
+    return max(1, min(_MOST_AT_ONCE, _BATCH_BYTES // (4 * math.prod(shape))))
+
+
+def lots(count: int, shape: Sequence[int]) -> Iterator[slice]:
+    """Cut `count` inputs of `shape` into lots that fit a small board's memory, each of whole batches but the last.
+
+    The batches are those of all inputs together, so that the answers are too, to the bit. There is one lot at least.
+    """
+    batch = batch_size(shape)
+    size = batch * max(1, _LOT_BYTES // (4 * math.prod(shape) * batch))
+    return (slice(start, start + size) for start in range(0, max(1, count), size))
+
+
 def _log_probabilities(
     session: Any, inputs: NDArray[np.generic], manifest: Manifest, named: int
 ) -> NDArray[np.float64]:
     rows = [np.empty((0, named), np.float64)]
-    for start in range(0, len(inputs), _BATCH):
-        batch = normalise(inputs[start : start + _BATCH], manifest.input)
+    size = batch_size(manifest.input.shape)
+    for start in range(0, len(inputs), size):
+        batch = normalise(inputs[start : start + size], manifest.input)
         (logits,) = session.run([manifest.logits], {manifest.input.name: batch})
         rows.append(log_softmax(logits[:, :named]))
     return np.concatenate(rows)

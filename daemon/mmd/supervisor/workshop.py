@@ -1,9 +1,7 @@
 """How does an open round become a judged candidate? Everything around the steps: samples, Mentor, export, gate."""
 
 import hashlib
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from mmd import durable
 from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
@@ -16,7 +14,7 @@ from mmd.promotion.models import ModelStore, write_model
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, RoundOutcome, read_outcome, read_verdict, write_verdict
 from mmd.samples.store import SampleStore
 from mmd.supervisor.candidate import Candidate, PreparedRound, precision
-from mmd.supervisor.evidence import Holdout, contenders
+from mmd.supervisor.evidence import Holdout, Lot, contenders
 from mmd.supervisor.rounds import mark_trained
 from mmd.training.engine import Engine, TrainingState
 from mmd.training.feeds import start_state
@@ -125,11 +123,15 @@ class RoundWorkshop:
     def _holdout(self, prepared: PreparedRound) -> Holdout:
         with SampleStore(self._state.samples_db) as store:
             self._require_samples(prepared.plan, store)
-            ids = store.holdout_ids(labelled=True)
-            inputs, labels = store.load(ids)
-        # A class that was named since the round began is for the next one.
-        judging = np.flatnonzero(labels < len(prepared.classes))
-        return Holdout([ids[place] for place in judging], inputs[judging], labels[judging])
+            ids = _judging(store, prepared.classes)
+
+        def read(wanted: Sequence[str]) -> Lot:
+            with SampleStore(self._state.samples_db) as store:
+                # One may have been forgotten, or given another label, since the gate began.
+                left = sorted({*wanted}.intersection(_judging(store, prepared.classes)))
+                return Lot(left, *store.load(left))
+
+        return Holdout(ids, read)
 
     def _write_candidate(self, plan: RoundPlan, prepared: PreparedRound, candidate: Candidate) -> None:
         from safetensors.numpy import save
@@ -169,6 +171,12 @@ class RoundWorkshop:
         if outcome is not None:
             tidy_round(self._state, self._number)
         return outcome
+
+
+def _judging(store: SampleStore, classes: Sequence[str]) -> list[str]:
+    """Return the labelled held-out samples; a class that was named since the round began is for the next one."""
+    known = frozenset(classes)
+    return sorted(record.id for record in store.records(holdout=True) if record.label in known)
 
 
 def _start_of(parent: VerifiedModel, artifact_set: ArtifactSet) -> TrainingState:

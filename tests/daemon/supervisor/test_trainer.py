@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,20 @@ from tests.support import call_mmd
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
-from mmd.artifact.card import generation_folder, read_card, read_model
+from mmd.artifact.card import Verdict, generation_folder, read_card, read_model
 from mmd.artifact.int8 import quantise
 from mmd.augmentation import Augmentation
 from mmd.config import Config, GateConfig, PromotionConfig, TrainingConfig
 from mmd.errors import StoreDamaged, TrainingFailed
+from mmd.promotion import evaluate
 from mmd.promotion.answers import Judged
 from mmd.promotion.evaluate import ask
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
+from mmd.samples.store import SampleStore
 from mmd.serving.predictor import Predictor
 from mmd.supervisor import candidate as candidate_module
-from mmd.supervisor import trainer
+from mmd.supervisor import evidence, trainer, workshop
 from mmd.supervisor.progress import open_round
 from mmd.supervisor.rounds import begin_round, finish_round, trainer_command
 from mmd.training.checkpoint import CheckpointFolder, save_checkpoint
@@ -61,6 +63,12 @@ def run_trainer(board: Board, capsys: Capture, **engine: Any) -> tuple[int, list
     capsys.readouterr()
     code = trainer.main(["--state-dir", str(board.state.root), "--round", "1"], **engine)
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def read_verdict_of(board: Board) -> Verdict:
+    verdict = read_verdict(board.state.rounds / "0001")
+    assert verdict is not None
+    return verdict
 
 
 def outcome(board: Board) -> RoundOutcome | None:
@@ -512,6 +520,50 @@ def test_few_samples_are_judged_in_the_views_of_the_round_and_many_as_they_are(
     *judging, anchor = shapes
     assert {shape[0] for shape in judging} == {views}
     assert anchor[0] == 1
+
+
+def test_the_gate_holds_a_lot_of_the_held_out_samples_at_a_time_and_says_the_same_to_the_bit(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TrainingConfig(epochs=2, views=2, augmentation=Augmentation(shift_pixels=1.0))
+    begin(board, Config(training=training, gate=GateConfig(folds=2)))
+    monkeypatch.setattr(evaluate, "_MOST_AT_ONCE", 4)
+    assert run_trainer(board, capsys)[0] == 0
+    verdict_path = board.state.rounds / "0001" / "verdict.json"
+    whole = verdict_path.read_bytes()
+    verdict_path.unlink()
+
+    largest, load = [], SampleStore.load
+
+    def counted(store: SampleStore, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        held_out = frozenset(ids).intersection(store.holdout_ids())
+        largest.append(len(held_out))
+        return load(store, ids)
+
+    monkeypatch.setattr(SampleStore, "load", counted)
+    monkeypatch.setattr(evaluate, "_LOT_BYTES", 1)
+    assert run_trainer(board, capsys)[0] == 0
+    assert max(largest) == 4
+    assert sum(largest) == read_verdict_of(board).holdout_total > 8
+    assert verdict_path.read_bytes() == whole
+
+
+def test_a_held_out_sample_that_is_forgotten_while_the_gate_reads_judges_nothing(
+    board: Board, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(board)
+    with board.store() as store:
+        gone, *others = store.holdout_ids(labelled=True)
+    asked = evidence.contenders
+
+    def meanwhile(*given: Any) -> Any:
+        with board.store() as store:
+            store.forget([gone])
+        return asked(*given)
+
+    monkeypatch.setattr(workshop, "contenders", meanwhile)
+    assert run_trainer(board, capsys)[0] == 0
+    assert read_verdict_of(board).holdout_total == len(others)
 
 
 def test_an_int8_candidate_that_lost_too_much_to_rounding_is_not_promoted(

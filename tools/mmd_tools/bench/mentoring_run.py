@@ -7,6 +7,7 @@ is selected: every row takes the same number of steps at the same learning rate,
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,11 @@ from mmd.training.feeds import initial_state
 from mmd.training.plan import RoundPlan
 from mmd.training.round import Listener, RoundData, run_round
 from mmd.training.rows import ArrayInputs, Indices
+from mmd_tools.bench.mentoring_mentors import Teacher
 from mmd_tools.fuse import fuse
 from mmd_tools.nets import NetRecipe, build_net, parameter_count, with_weights
 from mmd_tools.presets import PRESETS
-from mmd_tools.recipe import InputRecipe, LossRecipe, ProbeRecipe, Recipe
+from mmd_tools.recipe import LossRecipe, ProbeRecipe, Recipe, Width
 from mmd_tools.train_data import Part
 from mmd_tools.train_score import Scorer
 
@@ -49,17 +51,32 @@ MENTEES: dict[str, tuple[str, ...]] = {
 NEVER = ((0.0, 0.0),)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What sets a row apart."""
+
+    schedule: Schedule
+    width: Width = "project"
+    """How the Mentor's wider layer is brought together with the Mentee's."""
+
+
 def _without(schedule: Schedule, *terms: str) -> Schedule:
     return msgspec.structs.replace(schedule, **dict.fromkeys(terms, NEVER))
 
 
-ROWS: dict[str, Schedule] = {
-    INDEPENDENT: PRESETS["independent"],
-    "labels + soft targets": _without(PRESETS["obedient"], "beta"),
-    "labels + hints": _without(PRESETS["obedient"], "gamma"),
-    "obedient": PRESETS["obedient"],
-    "adamant": PRESETS["adamant"],
+ROWS: dict[str, Lesson] = {
+    INDEPENDENT: Lesson(PRESETS["independent"]),
+    "labels + soft targets": Lesson(_without(PRESETS["obedient"], "beta")),
+    "labels + hints": Lesson(_without(PRESETS["obedient"], "gamma")),
+    "obedient": Lesson(PRESETS["obedient"]),
+    "obedient, PCA hints": Lesson(PRESETS["obedient"], "pca"),
+    "adamant": Lesson(PRESETS["adamant"]),
 }
+WIDTHS = tuple(dict.fromkeys(lesson.width for lesson in ROWS.values()))
+
+
+Cell = tuple[str, int, int, str]
+"""A Mentee, digits a class, a seed and a row: what one training is told from the others by."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -74,6 +91,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     total: int
     steps: int
     cpu_seconds: float
+
+    @property
+    def cell(self) -> Cell:
+        return self.mentee, self.per_class, self.seed, self.row
 
 
 @dataclass(frozen=True)
@@ -98,70 +119,71 @@ class _Outputs:
 class MentoringBench:
     """Trains every row on one pool after the other."""
 
-    def __init__(self, mentors_set: ArtifactSet, train: Part, test: Part, folder: Path) -> None:
-        self._set, self._train, self._test, self._folder = mentors_set, train, test, folder
-        self._mentor = folder / "mentor.onnx"
-        _write_mentor(mentors_set, self._mentor)
+    def __init__(self, teacher: Teacher, train: Part, test: Part, folder: Path) -> None:
+        self._teacher, self._train, self._test, self._folder = teacher, train, test, folder
 
     def mentor_record(self) -> Record:
         """Score the Mentor itself."""
-        score = Scorer(self._mentor, self._input_recipe())
+        score = Scorer(self._teacher.network, self._teacher.input)
         right = round(score.accuracy(self._test.inputs, self._test.labels) * len(self._test.labels))
-        count = parameter_count(onnx.load(self._mentor))
+        count = parameter_count(onnx.load(self._teacher.network))
         return Record(MENTOR, count, 0, 0, MENTOR, right, len(self._test.labels), 0, 0.0)
 
-    def records(self, seed: int, sizes: Sequence[int], mentees: Sequence[str]) -> Iterator[Record]:
-        """Yield a record for each Mentee, size and row, all on the same digits and from the same start."""
-        digits = draw(self._train, max(sizes), seed)
-        answers: Mapping[str, Floats] | None = None
-        for mentee in mentees:
+    def records(
+        self, seed: int, mentee: str, sizes: Sequence[int], done: AbstractSet[Cell] = frozenset()
+    ) -> Iterator[Record]:
+        """Yield a record for each size and row that is not `done`, all on the same digits and from the same start."""
+        for width in WIDTHS:
+            left = [(size, row) for size in sizes for row in ROWS if ROWS[row].width == width]
+            left = [(size, row) for size, row in left if (mentee, size, seed, row) not in done]
+            if not left:
+                continue
+            digits = draw(self._train, max(size for size, _ in left), seed)
             with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-                artifact_set, parameters = self._fused(mentee, seed, Path(folder))
-                answers = answers or self._ask(artifact_set, digits)
-                pool = Pool(digits, answers)
-                for size in sizes:
-                    for row in ROWS:
-                        yield self._record(artifact_set, pool, mentee, parameters, size, seed, row)
+                artifact_set, parameters = self._fused(mentee, seed, width, Path(folder))
+                pool = Pool(digits, ask(artifact_set, digits))
+                for size, row in left:
+                    yield self._record(artifact_set, pool, mentee, parameters, size, seed, row)
 
     def _record(
         self, artifact_set: ArtifactSet, pool: Pool, mentee: str, parameters: int, size: int, seed: int, row: str
     ) -> Record:
         begun = time.process_time()
-        model = train_one(artifact_set, pool, ROWS[row], per_class=size, seed=seed)
+        model = train_one(artifact_set, pool, ROWS[row].schedule, per_class=size, seed=seed)
         spent = time.process_time() - begun
         total = len(self._test.labels)
-        accuracy = Scorer(model, self._input_recipe()).accuracy(self._test.inputs, self._test.labels)
+        accuracy = Scorer(model, self._teacher.input).accuracy(self._test.inputs, self._test.labels)
         return Record(mentee, parameters, size, seed, row, round(accuracy * total), total, STEPS[size], round(spent, 2))
 
-    def _fused(self, mentee: str, seed: int, folder: Path) -> tuple[ArtifactSet, int]:
-        manifest = self._set.manifest
-        net = build_net(NetRecipe(layers=MENTEES[mentee], input=manifest.input.shape, seed=seed))
+    def _fused(self, mentee: str, seed: int, width: Width, folder: Path) -> tuple[ArtifactSet, int]:
+        teacher = self._teacher
+        net = build_net(NetRecipe(layers=MENTEES[mentee], input=self._train.inputs.shape[1:], seed=seed))
         (folder / "mentee.onnx").write_bytes(net.SerializeToString(deterministic=True))
         last_relu = [node.output[0] for node in net.graph.node if node.op_type == "Relu"][-1]
-        hints = zip(manifest.probes, manifest.loss.hint_weights, strict=True)
         recipe = Recipe(
             name="mentoring",
             licence="none; it is thrown away",
-            classes=manifest.classes,
-            anchor=str(self._set.path(manifest.graphs.anchor)),
-            input=self._input_recipe(),
-            probe=tuple(ProbeRecipe(mentor=pair.mentor, mentee=last_relu, weight=weight) for pair, weight in hints),
-            loss=LossRecipe(temperature=manifest.loss.temperature),
+            classes=teacher.classes,
+            anchor=str(teacher.anchor),
+            input=teacher.input,
+            probe=tuple(
+                ProbeRecipe(mentor=tensor, mentee=last_relu, weight=weight, width=width)
+                for tensor, weight in teacher.hints
+            ),
+            loss=LossRecipe(temperature=teacher.temperature),
         )
-        fuse(self._mentor, folder / "mentee.onnx", recipe, folder / "set")
+        fuse(teacher.network, folder / "mentee.onnx", recipe, folder / "set")
         return open_set(folder / "set"), parameter_count(net)
 
-    def _input_recipe(self) -> InputRecipe:
-        spec = self._set.manifest.input
-        return InputRecipe(kind=spec.kind, scale=spec.scale, mean=spec.mean, std=spec.std)
 
-    def _ask(self, artifact_set: ArtifactSet, digits: Part) -> Mapping[str, Floats]:
-        manifest = artifact_set.manifest
-        session = open_session(artifact_set.path(manifest.graphs.mentor), threads=1)
-        names = [output.name for output in session.get_outputs()]
-        inputs = normalise(digits.inputs, manifest.input)
-        parts = [session.run(names, {manifest.input.name: inputs[at : at + 100]}) for at in range(0, len(inputs), 100)]
-        return {name: np.concatenate(pieces) for name, pieces in zip(names, zip(*parts, strict=True), strict=True)}
+def ask(artifact_set: ArtifactSet, digits: Part) -> Mapping[str, Floats]:
+    """Return what the Mentor says about each of `digits`, by output."""
+    manifest = artifact_set.manifest
+    session = open_session(artifact_set.path(manifest.graphs.mentor), threads=1)
+    names = [output.name for output in session.get_outputs()]
+    inputs = normalise(digits.inputs, manifest.input)
+    parts = [session.run(names, {manifest.input.name: inputs[at : at + 100]}) for at in range(0, len(inputs), 100)]
+    return {name: np.concatenate(pieces) for name, pieces in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def draw(train: Part, per_class: int, seed: int) -> Part:
@@ -219,13 +241,3 @@ def _plan(artifact_set: ArtifactSet, schedule: Schedule, steps: int, seed: int) 
         labels=(),
         gate=GateConfig(),
     )
-
-
-def _write_mentor(mentors_set: ArtifactSet, path: Path) -> None:
-    """Write the Mentor alone, with its logits as the one output and its weights inside."""
-    manifest = mentors_set.manifest
-    network = onnx.load(mentors_set.path(manifest.graphs.mentor))
-    kept = [output for output in network.graph.output if output.name == manifest.mentor_logits]
-    del network.graph.output[:]
-    network.graph.output.extend(kept)
-    onnx.save(network, path)

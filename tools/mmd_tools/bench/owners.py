@@ -1,11 +1,9 @@
 """`mmd-tools bench owners`: what does the product do for people it has never seen? Parses, calls and shows."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from mmd.errors import UsageError
 
@@ -173,15 +171,9 @@ def _run(
 
 def _kept(before: "OwnersResults", now: "Conditions", wanted: set[tuple[int, str]]) -> "list[Record]":
     """Return the records of `wanted` seeds and owners; `UsageError` if they are not what would come out now."""
+    from mmd_tools.bench.tables import refuse_others
 
-    def settings(where: "Conditions") -> "Conditions":
-        return msgspec.structs.replace(where, command=re.sub(r" --(owners|seed) \d+", "", where.command))
-
-    if settings(before.conditions) != settings(now):
-        raise UsageError(
-            f"What is there was made by `{before.conditions.command}`, or with another set or other versions; "
-            "leave out --resume."
-        )
+    refuse_others(before.conditions, now, free=r" --(owners|seed) \d+")
     return [record for record in before.records if (record.seed, record.owner) in wanted]
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 
 from mmd import __version__
 from mmd.durable import make_folder, write_bytes
-from mmd.errors import InputRefused
+from mmd.errors import InputRefused, UsageError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -39,6 +40,18 @@ def conditions(command: str, artifact_set: str, artifact_sha256: str) -> Conditi
         cores=os.cpu_count() or 1,
         versions={"python": platform.python_version(), "mmd-daemon": __version__, **_versions()},
     )
+
+
+def refuse_others(before: Conditions, now: Conditions, free: str) -> None:
+    """Raise `UsageError` unless both ran under the same conditions; options that match `free` may differ."""
+
+    def settings(where: Conditions) -> Conditions:
+        return msgspec.structs.replace(where, command=re.sub(free, "", where.command))
+
+    if settings(before) != settings(now):
+        raise UsageError(
+            f"What is there was made by `{before.command}`, or with another set or other versions; leave out --resume."
+        )
 
 
 def _versions() -> dict[str, str]:
