@@ -8,7 +8,8 @@ an hour that daylight saving leaves out does not open on that day, and one in th
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
@@ -16,8 +17,7 @@ _WEEK_MINUTES = 7 * DAY_MINUTES
 _WINDOW = re.compile(r"(?:(?P<days>[a-z,\- ]+) )?(?P<begin>\d\d:\d\d) ?- ?(?P<end>\d\d:\d\d)")
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     days: frozenset[int]
     """0 is Monday."""
     begin: int

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,13 @@ class Rig:
     def script(self, words: str) -> None:
         """Tell the fake trainer what to do."""
         (self.state.root / "script").write_text(words)
+
+    def set_clock(self, seconds: float) -> float:
+        """Have the daemon with the fake trainer see a wall clock that is wrong by so much; return what it shows."""
+        fresh = self.state.root / "clock.new"
+        fresh.write_text(str(seconds))
+        fresh.replace(self.state.root / "clock")
+        return time.time() + seconds
 
     def start(self, *command: str) -> None:
         """Start the daemon (with the fake trainer unless another command is given) and wait until it answers."""

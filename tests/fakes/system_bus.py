@@ -50,8 +50,12 @@ class FakeLogind:
 
     def tell(self, path: str) -> None:
         """Send the signal that a property of this object changed."""
-        changed = DBusAddress(path, interface="org.freedesktop.DBus.Properties")
-        self._send(new_signal(changed, "PropertiesChanged", "sa{sv}as", ("org.example", {}, ["Any"])))
+        body = ("org.example", {}, ["Any"])
+        self.emit(path, "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", body)
+
+    def emit(self, path: str, interface: str, member: str, signature: str, body: tuple[Any, ...]) -> None:
+        """Send a signal."""
+        self._send(new_signal(DBusAddress(path, interface=interface), member, signature, body))
 
     def be_mute(self) -> None:
         """Answer nothing any more."""

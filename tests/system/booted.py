@@ -133,7 +133,33 @@ def _call(*command: str) -> Ran:
 
 
 class Inside(ABC):
-    """What can be asked of a machine with the product in it, however it was booted."""
+    """What can be asked of a machine with the product in it, however it is booted; leaving it switches it off."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to boot."""
+
+    @abstractmethod
+    def wait_until_up(self) -> None:
+        """Return when commands can be run. Raises `CannotRun` where this does not come."""
+
+    @abstractmethod
+    def switch_off(self) -> None:
+        """End it, in whatever state it is."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_up()
+        except BaseException:
+            self.switch_off()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.switch_off()
 
     @abstractmethod
     def run(self, *command: str) -> Ran:
@@ -191,7 +217,7 @@ class Inside(ABC):
 
 
 class Machine(Inside):
-    """One machine in a container; leaving it switches it off."""
+    """One machine in a container."""
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._command = ["systemd-nspawn", "-q", "-b", "-D", str(root), "--volatile=overlay", "--register=no"]
@@ -199,7 +225,7 @@ class Machine(Inside):
         self._command += [f"--bind-ro={incoming}:{INCOMING}"]
         self._groups = _left_groups()
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         self._nspawn = subprocess.Popen(
             self._command,
@@ -209,16 +235,11 @@ class Machine(Inside):
             text=True,
             env=environment,
         )
-        try:
-            eventually(self._is_up, within=BOOT_SECONDS, every=0.1)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def wait_until_up(self) -> None:
+        eventually(self._is_up, within=BOOT_SECONDS, every=0.1)
+
+    def switch_off(self) -> None:
         if self._nspawn.poll() is None:
             with contextlib.suppress(psutil.Error, StopIteration):
                 self.run("systemctl", "poweroff")

@@ -11,8 +11,6 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.arm.machine import CannotRun, debian_mirror, last_line
 from tests.arm.roots import Prepared, key_of
@@ -83,7 +81,7 @@ def kernel() -> Path:
 
 
 class VirtualMachine(Inside):
-    """One machine of its own; leaving it pulls its plug."""
+    """One machine of its own; its plug is pulled."""
 
     def __init__(self, root: Path, incoming: Path, folder: Path) -> None:
         """Make its disk in `folder`. Raises `CannotRun`."""
@@ -103,27 +101,23 @@ class VirtualMachine(Inside):
         if done.returncode != 0:
             raise CannotRun(f"mke2fs made no disk: {last_line(done.stderr)}")
 
-    def __enter__(self) -> Self:
-        line = self._folder / "line"
+    def start(self) -> None:
+        self._line_file = self._folder / "line"
         command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", str(_MEMORY_MIB)]
         command += ["-nodefaults", "-display", "none", "-no-reboot", "-append", _APPEND]
         command += ["-kernel", str(self._kernel / "vmlinuz"), "-initrd", str(self._kernel / "initrd")]
         command += ["-drive", f"file={self._folder / 'disk'},if=virtio,format=raw"]
-        command += ["-serial", f"file:{self._folder / 'console'}", "-serial", f"unix:{line},server=on,wait=off"]
+        command += ["-serial", f"file:{self._folder / 'console'}"]
+        command += ["-serial", f"unix:{self._line_file},server=on,wait=off"]
         self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            self._line = self._connected(line)
-            self._answer(within=BOOT_SECONDS)
-            self.run("systemctl", "is-system-running", "--wait")
-            self.check("sh", "-c", f"mkdir -p {INCOMING} && cp /{_INCOMING_ON_DISK}/* {INCOMING}")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def wait_until_up(self) -> None:
+        self._line = self._connected(self._line_file)
+        self._answer(within=BOOT_SECONDS)
+        self.run("systemctl", "is-system-running", "--wait")
+        self.check("sh", "-c", f"mkdir -p {INCOMING} && cp /{_INCOMING_ON_DISK}/* {INCOMING}")
+
+    def switch_off(self) -> None:
         self._qemu.kill()
         self._qemu.wait()
 

@@ -6,7 +6,6 @@ of the network beside it, so a reader that checks the hash of the bytes it is ab
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -114,8 +113,7 @@ def makeup(blend: float, remembers: int, precision: Literal["fp32", "int8"]) -> 
     return weights + memory + (", in int8" if precision == "int8" else "")
 
 
-@dataclass(frozen=True)
-class VerifiedModel:
+class VerifiedModel(msgspec.Struct, frozen=True):
     """A model whose bytes were checked against its card."""
 
     folder: Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:  # numpy is heavy, and the supervisor reads manifests without 
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class ArtifactSet:
+class ArtifactSet(msgspec.Struct, frozen=True):
     """A verified artifact set on disk."""
 
     folder: Path

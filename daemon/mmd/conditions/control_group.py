@@ -1,14 +1,17 @@
 """In which control groups does this process live? Every folder from the root of the hierarchy down to its own."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import read_text
 
+SUPERVISOR_GROUP = "supervisor"
+"""The group that the daemon moves into where its service's own may be divided; its trainer gets one beside it."""
 
-@dataclass(frozen=True)
-class ControlGroup:
+
+class ControlGroup(msgspec.Struct, frozen=True):
     version: int
     folder: str
     name: str

@@ -7,8 +7,9 @@ programs count too; waiting for a disk and what a hypervisor takes do not. The v
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import MOST_DIGITS, Instant, Reading, read_text, shown
 
@@ -20,8 +21,7 @@ _OWN_FIELDS = slice(13, 17)
 """utime, stime, cutime, cstime of `/proc/PID/stat`, `proc(5)`, counted from 0."""
 
 
-@dataclass(frozen=True)
-class ProcessorTimes:
+class ProcessorTimes(msgspec.Struct, frozen=True):
     """What the counters said at the last look, in clock ticks."""
 
     at: float

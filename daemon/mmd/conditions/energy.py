@@ -10,8 +10,9 @@ Two readings some time apart give an amount: `watt_hours_between`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.external_power import list_supplies
 from mmd.conditions.reading import list_folder, read_integer, read_text
@@ -26,8 +27,7 @@ _MILLI = 1e-3
 _JOULES_PER_WATT_HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class EnergyCounter:
+class EnergyCounter(msgspec.Struct, frozen=True):
     """A count of joules that begins again at `wraps_at`."""
 
     name: str
@@ -35,8 +35,7 @@ class EnergyCounter:
     wraps_at: float
 
 
-@dataclass(frozen=True)
-class EnergyReading:
+class EnergyReading(msgspec.Struct, frozen=True):
     """What one meter says: its momentary power, or counters of energy."""
 
     meter: str

@@ -1,7 +1,8 @@
 """How many programs run that the owner wants to have the board for themselves? By the names in the configuration."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import Instant, Reading, list_folder, read_text
 from mmd.limits import ExclusiveProcesses
@@ -12,8 +13,7 @@ _NAME_LENGTH = 15
 """The kernel keeps no more of a program's name, `proc(5)`."""
 
 
-@dataclass(frozen=True)
-class ProcessLook:
+class ProcessLook(msgspec.Struct, frozen=True):
     """What the last look found."""
 
     at: float

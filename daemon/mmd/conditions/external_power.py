@@ -9,8 +9,9 @@
 5. A battery, and nothing readable that says where the power comes from: no, to be careful.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import Reading, list_folder, read_integer, read_text, shown
 
@@ -20,8 +21,7 @@ POWERED_STATUSES = ("Charging", "Full", "Not charging")
 KNOWN_STATUSES = ("Discharging", *POWERED_STATUSES, "Unknown")
 
 
-@dataclass(frozen=True)
-class Supplies:
+class Supplies(msgspec.Struct, frozen=True):
     """The entries of `/sys/class/power_supply` that feed the board itself."""
 
     supplies: tuple[tuple[Path, str], ...]

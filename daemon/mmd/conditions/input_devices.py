@@ -9,8 +9,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import MOST_DIGITS, list_folder, parse_integer, read_integer, read_text
 
@@ -21,8 +22,7 @@ _KEYBOARD_OR_MOUSE = ("01", "02")
 _DIRECT = 1 << 1  # INPUT_PROP_DIRECT: what is touched is where it shows
 
 
-@dataclass(frozen=True)
-class InputDevices:
+class InputDevices(msgspec.Struct, frozen=True):
     """Which there are, so that not every look must search for them."""
 
     lines: tuple[int, ...] | None

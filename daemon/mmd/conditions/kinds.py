@@ -1,10 +1,9 @@
 """Which conditions are there, what is each in, where is it read, and what counts without it? The whole table."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True)
-class ConditionKind:
+class ConditionKind(msgspec.Struct, frozen=True):
     """What one condition means, for tables and documents."""
 
     unit: str

@@ -1,7 +1,8 @@
 """How much memory can be had without swapping, in MiB? The machine's, or the control group's where that is less."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.control_group import ControlGroup, own_groups
 from mmd.conditions.reading import Instant, Reading, parse_integer, read_integer, read_text, shown
@@ -19,8 +20,7 @@ _FILES = {
 """By version: the limits, the use, and what of it can be had back at once."""
 
 
-@dataclass(frozen=True)
-class LimitedGroups:
+class LimitedGroups(msgspec.Struct, frozen=True):
     """The control groups above this process that have a limit, and when they were looked for."""
 
     at: float

@@ -6,18 +6,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmd.conditions.control_group import own_groups
+from mmd.conditions.control_group import SUPERVISOR_GROUP, own_groups
 from mmd.conditions.reading import Reading, read_text, shown
 
 _WANTED = "avg10="
 
 
 def pressure_files(root: Path, resource: str) -> Iterator[str]:
-    """Yield where the pressure on a resource may be told: of the machine, then of the own control group."""
+    """Yield where the pressure on a resource may be told: of the machine, then of the daemon with its trainer."""
     yield f"{root}/proc/pressure/{resource}"
-    own = [group for group in own_groups(root, "") if group.version == 2]
+    own = [group.folder for group in own_groups(root, "") if group.version == 2]
     if own:
-        yield f"{own[-1].folder}/{resource}.pressure"
+        yield f"{own[-1].removesuffix(f'/{SUPERVISOR_GROUP}')}/{resource}.pressure"
 
 
 def read_pressure(root: Path, resource: str, alarm: float | None = None) -> Reading[float]:

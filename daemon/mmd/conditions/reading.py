@@ -2,9 +2,10 @@
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
+
+import msgspec
 
 V = TypeVar("V")
 MOST_DIGITS = 20
@@ -12,8 +13,7 @@ MOST_DIGITS = 20
 _READ_BYTES = 65536
 
 
-@dataclass(frozen=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True):
     """One moment on both clocks: the wall clock is shown, only the monotonic one is reckoned with."""
 
     wall: float
@@ -38,8 +38,7 @@ def system_clock() -> Instant:
     return Instant(wall=time.time(), monotonic=since_start, asleep=since_start - awake)
 
 
-@dataclass(frozen=True)
-class Reading(Generic[V]):
+class Reading(msgspec.Struct, Generic[V], frozen=True):
     """The value of one condition. `None` says that the board has no such sensor."""
 
     value: V | None

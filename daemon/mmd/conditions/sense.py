@@ -1,9 +1,10 @@
 """How is the board right now? Every condition, read once, under one root."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mmd.conditions import (
     allowed_hours,
@@ -35,8 +36,7 @@ from mmd.conditions.user_idle import Activity, Session
 from mmd.limits import ConditionsConfig
 
 
-@dataclass(frozen=True)
-class Conditions:
+class Conditions(msgspec.Struct, frozen=True):
     """One look at the board. The names are those of the `[conditions]` tables of the configuration."""
 
     at: Instant
@@ -69,8 +69,7 @@ class Conditions:
         return tuple(dict.fromkeys(found)) if found else ()
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """What the next look must know of this one: conditions that are differences, and what changes rarely."""
 
     activity: Activity | None = None

@@ -5,8 +5,9 @@ passive, hot or critical trip point less a margin, whichever is lower. A passive
 the whole board down, which background work must not cause. Trip points of fans (active) are no limits.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.reading import Instant, Reading, list_folder, read_integer, read_text, shown
 from mmd.limits import SocTemperature
@@ -20,8 +21,7 @@ TRIPS_SECONDS = 60.0
 _LIMITING_TRIPS = ("passive", "hot", "critical")
 
 
-@dataclass(frozen=True)
-class Zone:
+class Zone(msgspec.Struct, frozen=True):
     folder: Path
     kind: str
     trip_celsius: float | None
@@ -29,8 +29,7 @@ class Zone:
     trip_kind: str = ""
 
 
-@dataclass(frozen=True)
-class Zones:
+class Zones(msgspec.Struct, frozen=True):
     """The zones of the board with their trip points, and when those were read, in monotonic seconds."""
 
     at: float

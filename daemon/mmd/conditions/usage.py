@@ -1,10 +1,9 @@
 """What has training used up so far? The supervisor keeps the account; some conditions are limits on it."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """The supervisor fills this in at every look; what it leaves out is no limit."""
 
     run_seconds: float = 0.0

@@ -14,8 +14,9 @@ access time moved, and clocks may jump.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from mmd.conditions.input_devices import InputDevices, count_reports
 from mmd.conditions.reading import Instant, Reading, list_folder, read_text
@@ -28,8 +29,7 @@ LISTED_SECONDS = 10.0
 _CONSOLE = re.compile(r"tty\d+")
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """A graphical session, as its desktop told logind."""
 
     name: str
@@ -37,16 +37,14 @@ class Session:
     """Monotonic seconds; `None` while somebody uses it."""
 
 
-@dataclass(frozen=True)
-class Used:
+class Used(msgspec.Struct, frozen=True):
     """When something was last used, in monotonic seconds, and what it was."""
 
     at: float
     what: str
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(msgspec.Struct, frozen=True):
     """What the last look saw, so that the next one notices what moved."""
 
     listed_at: float
@@ -126,13 +124,13 @@ def _input(root: Path, now: Instant, activity: Activity, previous: Activity | No
     is_known = previous is not None and activity.listed_at == previous.listed_at
     count, devices = count_reports(root, previous.devices if previous is not None and is_known else None)
     if count is None:
-        return replace(activity, devices=devices)
+        return msgspec.structs.replace(activity, devices=devices)
     has_moved = previous is not None and previous.reports not in (None, count)
     if previous is None or previous.input is None or has_moved:
         used = Used(now.monotonic, "input devices" if has_moved else "input devices, since the daemon looks")
     else:
         used = previous.input
-    return replace(
+    return msgspec.structs.replace(
         activity,
         devices=devices,
         reports=count,

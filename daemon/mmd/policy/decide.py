@@ -1,8 +1,9 @@
 """May training run now? One pure function that returns every reason against it; none means go."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from mmd.conditions import Conditions, Instant
 from mmd.config import Config
@@ -25,8 +26,7 @@ class Mode(StrEnum):
 FORCED_OBEYS = frozenset({Code.HELD_BY_USER, Code.TRAINER_FAILED, Code.NO_ARTIFACT_SET})
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What the policy knows beside the conditions."""
 
     is_running: bool = False

@@ -4,14 +4,13 @@ The bucket fills at `share_percent` of the time up to `burst_minutes`, and empti
 trainer runs. It is full when the daemon starts.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from mmd.conditions import Instant
 from mmd.limits import DutyCycle
 
 
-@dataclass(frozen=True)
-class TokenBucket:
+class TokenBucket(msgspec.Struct, frozen=True):
     seconds: float
     """Of training that are left."""
     at: float

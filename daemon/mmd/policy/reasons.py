@@ -1,7 +1,8 @@
 """Which reasons keep training from running? The whole table; codes are stable."""
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+
+import msgspec
 
 
 class Code(StrEnum):
@@ -47,8 +48,7 @@ class Kind(Enum):
     """There is nothing to do."""
 
 
-@dataclass(frozen=True)
-class ReasonKind:
+class ReasonKind(msgspec.Struct, frozen=True):
     kind: Kind
     meaning: str
     condition: str | None = None
@@ -88,8 +88,7 @@ REASONS: dict[Code, ReasonKind] = {
 }
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """One thing that keeps training from running."""
 
     code: Code

@@ -1,13 +1,13 @@
 """How does one value stand against a start level and a stop level? The shapes that conditions share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from mmd.conditions import Reading
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(msgspec.Struct, frozen=True):
     """What a person is told of a condition."""
 
     message: str
@@ -17,8 +17,7 @@ class Words:
     stop: str
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where one condition stands against its limits."""
 
     meets_start: bool

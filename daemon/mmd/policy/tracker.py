@@ -7,7 +7,8 @@ and whoever woke it may be about to use it.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from mmd.conditions import Conditions, Instant
 from mmd.limits import ConditionsConfig
@@ -18,13 +19,12 @@ SLEEP_SLACK_SECONDS = 1.0
 """The two clocks are not read at the same instant."""
 
 
-@dataclass(frozen=True)
-class Tracker:
+class Tracker(msgspec.Struct, frozen=True):
     """What must be remembered between two looks, in monotonic seconds."""
 
-    met_since: Mapping[str, float | None] = field(default_factory=dict)
+    met_since: Mapping[str, float | None] = {}
     """By condition; `None` while its start level is not met, minus infinity when it always was."""
-    reason_since: Mapping[Code, float] = field(default_factory=dict)
+    reason_since: Mapping[Code, float] = {}
     asleep: float | None = None
     """For how long the machine had slept at the last look."""
 
@@ -48,4 +48,4 @@ def look(tracker: Tracker, conditions: Conditions, limits: ConditionsConfig) -> 
 def remember(tracker: Tracker, reasons: Iterable[Reason], now: Instant) -> Tracker:
     """Keep since when each of `reasons` holds, and forget those that hold no more."""
     since = {reason.code: tracker.reason_since.get(reason.code, now.monotonic) for reason in reasons}
-    return replace(tracker, reason_since=since)
+    return msgspec.structs.replace(tracker, reason_since=since)

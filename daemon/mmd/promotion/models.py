@@ -1,7 +1,8 @@
 """How does a candidate become the serving model, and how does one go back?
 
 Every change is one rename or one link, in an order that lets the next start finish what a crash interrupted:
-the generation's folder first, then `current`, then the round's `done.json`. Needs neither numpy nor onnxruntime.
+the generation's folder first, then `current`, then the round's `done.json`. One process at a time changes which
+model serves. Needs neither numpy nor onnxruntime.
 """
 
 import logging
@@ -45,6 +46,7 @@ from mmd.promotion.outcome import (
     read_verdict,
     write_outcome,
 )
+from mmd.promotion.turns import in_turn
 
 __all__ = ["ModelEntry", "ModelStore", "write_model"]
 
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 class ModelStore(Generations):
     """The models of one state folder, with all that changes which one serves."""
 
+    @in_turn
     def rollback(self, to: int | None = None) -> tuple[ModelCard, ModelCard]:
         """Serve an earlier generation again; return the cards (left, now serving).
 
@@ -91,6 +94,7 @@ class ModelStore(Generations):
         encoded = msgspec.json.format(msgspec.json.encode(review), indent=1) + b"\n"
         durable.write_bytes(generation_folder(self.models, review.generation) / REVIEW_NAME, encoded)
 
+    @in_turn
     def settle(self) -> Review | None:
         """Take back the serving model when it failed its probation; return the review that it failed by.
 
@@ -119,6 +123,7 @@ class ModelStore(Generations):
             raise UsageError(f"Generation {serving} serves and there is none before it to go back to.")
         return target
 
+    @in_turn
     def finish_round(self, number: int, *, stored: Collection[str] | None = None) -> RoundOutcome:
         """Act on the verdict of round `number` and close it; doing it again changes nothing.
 
@@ -190,6 +195,7 @@ class ModelStore(Generations):
         now = self.now()
         return close_unjudged(self.state, number, outcome, reason, now=now, lost_its_ground=lost_its_ground)
 
+    @in_turn
     def drop_generations_that_saw(self, sample_ids: Iterable[str]) -> Sequence[int]:
         """Remove every model and plan with a trace of these samples, and abandon the open round that has one.
 

@@ -7,7 +7,6 @@ import difflib
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import msgspec
@@ -23,8 +22,7 @@ _TYPES: dict[Kind, tuple[Literal["uint8", "float32", "int16"], int]] = {
 }
 
 
-@dataclass(frozen=True)
-class SampleForm:
+class SampleForm(msgspec.Struct, frozen=True):
     """What the artifact set takes; every sample of a store has this form."""
 
     kind: Kind
@@ -83,7 +81,7 @@ class SampleForm:
 
 def with_own_classes(form: SampleForm, own: Sequence[str]) -> SampleForm:
     """Return `form` with the classes that the owner named behind those of the set: the order of the outputs."""
-    return replace(form, classes=(*form.classes, *own))
+    return msgspec.structs.replace(form, classes=(*form.classes, *own))
 
 
 def sample_id(content: bytes, form: SampleForm) -> str:

@@ -1,11 +1,11 @@
 """What does the store take in and tell about a sample? Plain data, nothing heavy."""
 
-from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
 
-@dataclass(frozen=True)
-class NewSample:
+
+class NewSample(msgspec.Struct, frozen=True):
     """One sample on its way in: the canonical bytes of its form (see `SampleForm`)."""
 
     content: bytes
@@ -21,8 +21,7 @@ class Outcome(Enum):
     ALREADY_STORED = "already stored"
 
 
-@dataclass(frozen=True)
-class Added:
+class Added(msgspec.Struct, frozen=True):
     """What became of one `NewSample`."""
 
     id: str
@@ -33,8 +32,7 @@ class Added:
     """The source under which the content was stored first."""
 
 
-@dataclass(frozen=True)
-class SampleCounts:
+class SampleCounts(msgspec.Struct, frozen=True):
     total: int
     labelled: int
     unlabelled: int
@@ -48,8 +46,7 @@ class SampleCounts:
         return self.total - self.holdout
 
 
-@dataclass(frozen=True)
-class SampleRecord:
+class SampleRecord(msgspec.Struct, frozen=True):
     """Everything about a sample except its content."""
 
     id: str

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmd.conditions.control_group import SUPERVISOR_GROUP
 from mmd.conditions.reading import read_text
 
 CONTROLLERS = ("memory", "cpu", "io")
@@ -50,14 +51,14 @@ def take_over(root: Path = Path("/")) -> TrainerGroup | None:
     own = delegated_group(root)
     if own is None:
         return None
-    for name in ("supervisor", "trainer"):
+    for name in (SUPERVISOR_GROUP, "trainer"):
         try:
             (own / name).mkdir(exist_ok=True)
         except OSError as error:
             log.warning("cannot make the control group %s: %s", own / name, error.strerror)
             return None
     # A group with processes in it may not hand controllers down.
-    if not _write(own / "supervisor/cgroup.procs", str(os.getpid())):
+    if not _write(own / SUPERVISOR_GROUP / "cgroup.procs", str(os.getpid())):
         return None
     for controller in sorted(set(CONTROLLERS) & set((read_text(own / "cgroup.controllers") or "").split())):
         _write(own / "cgroup.subtree_control", f"+{controller}")

@@ -9,9 +9,10 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mmd.errors import StoreDamaged
 from mmd.samples.database import Connected
@@ -38,8 +39,7 @@ CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, name TEXT NOT NULL, detail 
 """
 
 
-@dataclass(frozen=True)
-class StateChange:
+class StateChange(msgspec.Struct, frozen=True):
     """From `at` (seconds since 1970) on the daemon was in `state`."""
 
     at: float
@@ -50,8 +50,7 @@ class StateChange:
     step: int | None
 
 
-@dataclass(frozen=True)
-class ReasonSpan:
+class ReasonSpan(msgspec.Struct, frozen=True):
     """A reason held from `began` to `ended`; `None` while it holds."""
 
     code: str
@@ -60,16 +59,14 @@ class ReasonSpan:
     ended: float | None
 
 
-@dataclass(frozen=True)
-class ConditionSample:
+class ConditionSample(msgspec.Struct, frozen=True):
     """What every condition read at one moment, by its name; `None` where the board has no such sensor."""
 
     at: float
     readings: dict[str, float | bool | None]
 
 
-@dataclass(frozen=True)
-class RoundRecord:
+class RoundRecord(msgspec.Struct, frozen=True):
     number: int
     began: float
     ended: float | None
@@ -77,8 +74,7 @@ class RoundRecord:
     reason: str | None
 
 
-@dataclass(frozen=True)
-class EventRecord:
+class EventRecord(msgspec.Struct, frozen=True):
     """Something that is no state: a trainer that failed, a configuration that was refused."""
 
     at: float

@@ -93,10 +93,10 @@ class Probation:
             self.settle(now)
 
     def settle(self, now: Instant) -> None:
-        """Take the serving model back when its review says so; where the disk refuses, later."""
+        """Take the serving model back when its review says so; later, where the disk refuses or others are at it."""
         try:
             failed = ModelStore(self._state).settle()
-        except OSError as error:
+        except (MmdError, OSError) as error:
             self._put_off(f"cannot take the model on probation back now: {error}", now)
             return
         self._failures = 0

@@ -2,8 +2,9 @@
 
 import logging
 import math
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from mmd.conditions import Instant
 from mmd.layout import StateDir
@@ -13,8 +14,7 @@ from mmd.training.plan import read_plan, read_progress, round_folder, round_numb
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """How far the open round is."""
 
     number: int

@@ -154,13 +154,9 @@ class RoundRunner:
             if number is None:
                 with SampleStore(self._state_dir.samples_db) as store:
                     number = begin_round(self._state_dir, config, store).number
-            else:
-                if self.state is not State.SUSPENDED:
-                    self._move(Event.ROUND_FOUND_OPEN)
-                if is_judged(self._state_dir, number):
-                    self._finish(number, now)
-                    return
-            progress = self._progress(number, now)
+            elif self.state is not State.SUSPENDED:
+                self._move(Event.ROUND_FOUND_OPEN)
+            progress = self._taken_up(number, now)
             if progress is None:
                 return
             command = self._command(self._state_dir, number)
@@ -175,8 +171,11 @@ class RoundRunner:
         self._rounds.begin_round(number, now)
         self._move(Event.STARTED)
 
-    def _progress(self, number: int, now: Instant) -> Progress | None:
-        """Return how far the round on disk is; without a plan that can be read it is abandoned: `None`."""
+    def _taken_up(self, number: int, now: Instant) -> Progress | None:
+        """Return how far the round on disk is; `None` where it ends here: judged, or without a plan to be read."""
+        if is_judged(self._state_dir, number):
+            self._finish(number, now)
+            return None
         try:
             return progress_on_disk(self._state_dir, number)
         except StoreDamaged as error:
@@ -298,9 +297,6 @@ class RoundRunner:
             return
         self._move(Event.ROUND_FOUND_OPEN)
         try:
-            if is_judged(self._state_dir, number):
-                self._finish(number, now)
-            else:
-                self.progress = self._progress(number, now)
+            self.progress = self._taken_up(number, now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)

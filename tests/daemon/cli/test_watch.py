@@ -26,6 +26,8 @@ from mmd.cli.watch import LossCurve, change_line, curve_lines, live_lines
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*(?:[A-Za-z]|$)|\x1b$")
 """One that was read by half is at the end, as a character may be."""
+_HOME = b"\x1b[H"
+"""Where each drawing begins."""
 
 
 class Screen:
@@ -33,7 +35,7 @@ class Screen:
 
     def __init__(self, board: Rig, *, columns: int, rows: int) -> None:
         self.controller, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.resize(columns=columns, rows=rows)
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mmd", "status", "--watch"],
@@ -59,6 +61,24 @@ class Screen:
                 self._drawn += os.read(self.controller, 65536)
         self._drawn = b""
         return shown
+
+    def resize(self, *, columns: int, rows: int) -> None:
+        """Give the terminal another size, as whoever drags its corner does."""
+        fcntl.ioctl(self.controller, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read_frame(self, *, columns: int, rows: int) -> list[str]:
+        """Read until what is drawn from the upper left corner on is of this size; return its lines."""
+        found: list[str] = []
+
+        def is_filled(_: str) -> bool:
+            for drawn in self._drawn.split(_HOME)[1:-1]:
+                lines = _ESCAPE.sub("", drawn.decode()).splitlines()
+                if len(lines) == rows and {len(line) for line in lines} == {columns}:
+                    found[:] = lines
+            return bool(found)
+
+        self.read(until=is_filled)
+        return found
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -113,6 +133,20 @@ def test_a_narrow_terminal_gets_what_fits(tmp_path: Path) -> None:
         assert "waiting" in text
         assert "no_daemon" in text
         assert max(len(line) for line in text.splitlines()) <= 40
+        assert seen.interrupt() == 0
+
+
+def test_a_terminal_that_is_resized_is_filled_again_and_no_more(tmp_path: Path) -> None:
+    with rig(tmp_path) as board, screen(board, columns=100, rows=30) as seen:
+        assert any("starts at" in line for line in seen.read_frame(columns=100, rows=30))
+        seen.resize(columns=40, rows=12)
+        narrow = seen.read_frame(columns=40, rows=12)
+        assert narrow[0].startswith("waiting")
+        assert not any("starts at" in line for line in narrow)
+        seen.resize(columns=150, rows=50)
+        wide = seen.read_frame(columns=150, rows=50)
+        assert any("starts at" in line for line in wide)
+        assert any(line.startswith("model generation 0") for line in wide)
         assert seen.interrupt() == 0
 
 

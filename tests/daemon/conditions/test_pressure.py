@@ -47,9 +47,10 @@ def test_a_file_without_the_average_is_named(bare: Board, text: str) -> None:
     assert reading.problems == ("/proc/pressure/io holds no average of ten seconds",)
 
 
-def test_where_the_machine_tells_none_the_own_control_group_does(bare: Board) -> None:
+@pytest.mark.parametrize("own", ["/system.slice/mmd.service", "/system.slice/mmd.service/supervisor"])
+def test_where_the_machine_tells_none_the_group_of_daemon_and_trainer_does(bare: Board, own: str) -> None:
     averages = "some avg10=33.00 avg60=1.00 avg300=0.50 total=1"
-    bare.write("proc/self/cgroup", "0::/system.slice/mmd.service")
+    bare.write("proc/self/cgroup", f"0::{own}")
     bare.write("sys/fs/cgroup/system.slice/mmd.service/memory.pressure", averages)
     reading = memory_pressure.read(bare.root)
     assert (reading.value, reading.detail) == (33.0, "tasks of the daemon's control group that waited for memory")

@@ -1,6 +1,5 @@
 """Does the policy say no for the right reasons, and yes otherwise?"""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +109,7 @@ class Watcher:
     def see(self, monotonic: float, *, is_running: bool = False, **values: Any) -> list[Reason]:
         seen = conditions(monotonic, **values)
         self.tracker = look(self.tracker, seen, CONFIG.conditions)
-        facts = dataclasses.replace(self.facts, is_running=is_running)
+        facts = msgspec.structs.replace(self.facts, is_running=is_running)
         reasons = decide(seen, facts, CONFIG, tracker=self.tracker, mode=self.mode, now=seen.at)
         self.tracker = remember(self.tracker, reasons, seen.at)
         return reasons
@@ -180,7 +179,7 @@ def test_after_the_machine_slept_every_dwell_begins_anew() -> None:
     tracker, found = Tracker(), []
     for monotonic, asleep in ((0.0, 5.0), (10.0, 5.2), (3600.0, 3500.0), (3631.0, 3500.0), (4201.0, 3500.0)):
         at = Instant(wall=1e9, monotonic=monotonic, asleep=asleep)
-        seen = dataclasses.replace(conditions(monotonic), at=at)
+        seen = msgspec.structs.replace(conditions(monotonic), at=at)
         tracker = look(tracker, seen, CONFIG.conditions)
         found.append(codes(decide(seen, READY, CONFIG, tracker=tracker, mode=Mode.AUTO, now=at)))
     assert found[:2] == [[], []]
@@ -193,9 +192,9 @@ def test_what_runs_when_the_machine_wakes_goes_on() -> None:
     watcher = Watcher()
     watcher.see(0, is_running=True)
     seen = conditions(1)
-    seen = dataclasses.replace(seen, at=dataclasses.replace(seen.at, asleep=900.0))
+    seen = msgspec.structs.replace(seen, at=msgspec.structs.replace(seen.at, asleep=900.0))
     tracker = look(watcher.tracker, seen, CONFIG.conditions)
-    facts = dataclasses.replace(READY, is_running=True)
+    facts = msgspec.structs.replace(READY, is_running=True)
     assert decide(seen, facts, CONFIG, tracker=tracker, mode=Mode.AUTO, now=seen.at) == []
 
 
@@ -210,7 +209,7 @@ def test_a_reason_keeps_the_time_when_it_began() -> None:
 def test_a_clock_that_jumps_moves_since_along() -> None:
     watcher = Watcher()
     watcher.see(10, external_power=False)
-    seen = dataclasses.replace(conditions(70, external_power=False), at=Instant(wall=5000.0, monotonic=70.0))
+    seen = msgspec.structs.replace(conditions(70, external_power=False), at=Instant(wall=5000.0, monotonic=70.0))
     (reason,) = decide(seen, READY, CONFIG, tracker=watcher.tracker, mode=Mode.AUTO, now=seen.at)
     assert reason.since == pytest.approx(4940.0)
 
@@ -238,14 +237,14 @@ def test_a_condition_that_is_not_required_is_never_a_reason(tmp_path: Path) -> N
 
 
 WORK_FACTS: Mapping[Code, Facts] = {
-    Code.HELD_BY_USER: dataclasses.replace(READY, held_since=5.0),
-    Code.TRAINER_FAILED: dataclasses.replace(READY, retry_at=10.0, failure="it fell over."),
-    Code.COOLDOWN: dataclasses.replace(READY, round_ended=-30.0),
-    Code.SAMPLES_ARRIVING: dataclasses.replace(READY, samples_grew=-1.0),
+    Code.HELD_BY_USER: msgspec.structs.replace(READY, held_since=5.0),
+    Code.TRAINER_FAILED: msgspec.structs.replace(READY, retry_at=10.0, failure="it fell over."),
+    Code.COOLDOWN: msgspec.structs.replace(READY, round_ended=-30.0),
+    Code.SAMPLES_ARRIVING: msgspec.structs.replace(READY, samples_grew=-1.0),
     Code.TOO_FEW_SAMPLES: Facts(trainable=7, new=7),
     Code.NOTHING_NEW: Facts(trainable=50, new=9, has_trained=True),
     Code.NO_ARTIFACT_SET: Facts(has_artifact_set=False),
-    Code.NO_DAEMON: dataclasses.replace(READY, stopped_since=0.0),
+    Code.NO_DAEMON: msgspec.structs.replace(READY, stopped_since=0.0),
 }
 
 
@@ -271,7 +270,7 @@ def test_the_first_round_needs_no_new_samples_beside_the_minimum() -> None:
 
 
 def test_cooldown_ends_by_itself() -> None:
-    watcher = Watcher(dataclasses.replace(READY, round_ended=0.0))
+    watcher = Watcher(msgspec.structs.replace(READY, round_ended=0.0))
     assert codes(watcher.see(59.9)) == [Code.COOLDOWN]
     assert watcher.see(60) == []
 
@@ -287,7 +286,7 @@ def test_rounds_that_fail_one_after_the_other_rest_longer_each_time() -> None:
     ("failed", "words"), [(0, "1 s ago."), (1, "1 s ago, and failed."), (3, "1 s ago, and the last 3 failed.")]
 )
 def test_a_rest_after_failures_says_how_many_there_were(failed: int, words: str) -> None:
-    (reason,) = Watcher(dataclasses.replace(READY, round_ended=0.0, failed_rounds=failed)).see(1)
+    (reason,) = Watcher(msgspec.structs.replace(READY, round_ended=0.0, failed_rounds=failed)).see(1)
     assert reason.message == f"The last round ended {words}"
 
 
@@ -339,5 +338,5 @@ def test_limits_come_from_the_configuration() -> None:
         ),
     )
     seen = conditions(0, soc_temperature=55.0)
-    facts = dataclasses.replace(READY, is_running=True)
+    facts = msgspec.structs.replace(READY, is_running=True)
     assert codes(decide(seen, facts, config, tracker=Tracker(), mode=Mode.AUTO, now=seen.at)) == [Code.SOC_HOT]

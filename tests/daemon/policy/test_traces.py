@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.daemon.policy.test_decide import CONFIG, GOOD, READY, conditions
@@ -56,7 +57,7 @@ class Replay:
         self.now += seconds
         seen = conditions(self.now, **readings)
         self.tracker = look(self.tracker, seen, CONFIG.conditions)
-        facts = dataclasses.replace(self.facts, is_running=self.is_running)
+        facts = msgspec.structs.replace(self.facts, is_running=self.is_running)
         reasons = decide(seen, facts, CONFIG, tracker=self.tracker, mode=Mode.AUTO, now=seen.at)
         self.tracker = remember(self.tracker, reasons, seen.at)
         self.is_running = not reasons
@@ -134,9 +135,9 @@ def test_no_limit_on_training_itself_is_passed_by_more_than_one_look(
     for seconds in looks:
         now = Instant(now.wall + seconds, now.monotonic + seconds)
         usage = account.turn(now, was_running=is_running)
-        seen = dataclasses.replace(conditions(now.monotonic), at=now, **reckoned(now, chosen, usage))
+        seen = msgspec.structs.replace(conditions(now.monotonic), at=now, **reckoned(now, chosen, usage))
         tracker = look(tracker, seen, chosen)
-        facts = dataclasses.replace(READY, is_running=is_running)
+        facts = msgspec.structs.replace(READY, is_running=is_running)
         is_running = not decide(seen, facts, config, tracker=tracker, mode=Mode.AUTO, now=now)
         if chosen.run_length.stop_minutes is not None:
             assert usage.run_seconds <= chosen.run_length.stop_minutes * 60 + longest

@@ -17,6 +17,7 @@ from mmd.artifact.card import generation_folder, linked_generation
 from mmd.artifact.review import read_review
 from mmd.conditions.reading import system_clock
 from mmd.config import Config, GateConfig
+from mmd.errors import MmdError
 from mmd.promotion.reviewing import review_serving
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
@@ -290,7 +291,7 @@ def test_a_review_that_is_killed_is_made_again(board: Board, caplog: pytest.LogC
     probation.close()
 
 
-@pytest.mark.parametrize("refused", ["a process", "the disk"])
+@pytest.mark.parametrize("refused", ["a process", "the disk", "its turn"])
 def test_what_the_system_refuses_is_tried_again(
     board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str
 ) -> None:
@@ -301,7 +302,7 @@ def test_what_the_system_refuses_is_tried_again(
     )
 
     def refuse(*arguments: object, **options: object) -> None:
-        raise OSError("not now")
+        raise MmdError("not now") if refused == "its turn" else OSError("not now")
 
     def look() -> None:
         with board.store() as store:
@@ -318,6 +319,8 @@ def test_what_the_system_refuses_is_tried_again(
     with monkeypatch.context() as patch:
         if refused == "a process":
             patch.setattr("mmd.supervisor.probation.subprocess.Popen", refuse)
+        elif refused == "its turn":
+            patch.setattr("mmd.promotion.turns.turn", refuse)
         else:
             patch.setattr(durable, "replace_link", refuse)
         eventually(is_refused)

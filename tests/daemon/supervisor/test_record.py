@@ -1,9 +1,9 @@
 """Is what changed written down, and what did not change left out?"""
 
-import dataclasses
 import logging
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.daemon.policy.test_decide import conditions
 
@@ -103,7 +103,7 @@ def test_a_history_that_cannot_be_written_is_named_once_and_survived(
     notes.history._connection.execute("PRAGMA query_only = ON")
     with caplog.at_level(logging.WARNING):
         notes.look(0)
-        notes.look(1, dataclasses.replace(UNPLUGGED), state=State.SUSPENDED)
+        notes.look(1, msgspec.structs.replace(UNPLUGGED), state=State.SUSPENDED)
     assert len(caplog.records) == 1
 
 

@@ -1,10 +1,10 @@
 """Does the runner keep its patience by the right clock, and its trainer when there is time enough?"""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.fakes.running import Rig, is_alive, rig
 from tests.fakes.trainer import fake_trainer_command
@@ -44,7 +44,9 @@ class Runner:
     def wait(self, seconds: float, *, asleep: bool = False) -> None:
         now = self.now
         slept = now.asleep + (seconds if asleep else 0.0)
-        self.now = replace(now, wall=now.wall + seconds, monotonic=now.monotonic + seconds, asleep=slept)
+        self.now = msgspec.structs.replace(
+            now, wall=now.wall + seconds, monotonic=now.monotonic + seconds, asleep=slept
+        )
 
     def start(self) -> int:
         """Let a trainer take steps; return its process number."""

@@ -90,10 +90,31 @@ def test_sessions_that_tell_nothing_of_a_desktops_user_are_left_out(
     assert not bus.sessions
 
 
+CHARGER, BATTERY = (f"/org/freedesktop/UPower/devices/{name}" for name in ("line_power_AC", "battery_BAT0"))
+
+
+def properties(path: str, interface: str, **changed: tuple[str, object]) -> tuple[Any, ...]:
+    body = (interface, changed, [])
+    return path, "org.freedesktop.DBus.Properties", "PropertiesChanged", "sa{sv}as", body
+
+
+UPOWER_SIGNALS = {
+    "a charger came": ("/org/freedesktop/UPower", "org.freedesktop.UPower", "DeviceAdded", "o", (CHARGER,)),
+    "a battery went": ("/org/freedesktop/UPower", "org.freedesktop.UPower", "DeviceRemoved", "o", (BATTERY,)),
+    "on battery": properties("/org/freedesktop/UPower", "org.freedesktop.UPower", OnBattery=("b", True)),
+    "unplugged": properties(CHARGER, "org.freedesktop.UPower.Device", Online=("b", False), UpdateTime=("t", 1)),
+    "discharging": properties(
+        BATTERY, "org.freedesktop.UPower.Device", State=("u", 2), Percentage=("d", 41.5), TimeToEmpty=("x", 3600)
+    ),
+}
+"""As UPower documents them: <https://upower.freedesktop.org/docs/ref-dbus.html>."""
+
+
 @needs_bus
-def test_a_change_of_power_is_a_reason_to_look(bus: SystemBus, address: Path) -> None:
+@pytest.mark.parametrize("signal", UPOWER_SIGNALS.values(), ids=UPOWER_SIGNALS)
+def test_whatever_upower_says_is_a_reason_to_look(bus: SystemBus, address: Path, signal: tuple[Any, ...]) -> None:
     upower = FakeLogind(address, "org.freedesktop.UPower")
-    upower.tell("/org/freedesktop/UPower/devices/battery_BAT0")
+    upower.emit(*signal)
     assert wait(bus) is True
     upower.close()
 
