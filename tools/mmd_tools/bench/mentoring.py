@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mmd_tools.bench.mentoring_mentors import Teacher
-    from mmd_tools.bench.mentoring_report import MentoringResults
     from mmd_tools.bench.mentoring_run import MentoringBench, Record
-    from mmd_tools.bench.tables import Conditions
     from mmd_tools.train_data import Part
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -44,7 +42,7 @@ Job = tuple[int, str]
 )
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, the smallest Mentee, few samples.")
-@click.option("--resume", is_flag=True, help="Keep what was done before; --seed, --mentee, --per-class may differ.")
+@click.option("--resume", is_flag=True, help="Keep all that was done before; only what is not there is done.")
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
 @click.option("--plot/--no-plot", "with_plot", default=True, help="The picture needs matplotlib.")
 def mentoring_command(
@@ -69,7 +67,7 @@ def mentoring_command(
     """
     from mmd_tools.bench.mentoring_report import MentoringResults, write_results
     from mmd_tools.bench.mentoring_run import MentoringBench
-    from mmd_tools.bench.tables import conditions, read_raw, write_raw
+    from mmd_tools.bench.tables import conditions, read_raw, refuse_others, write_raw
 
     name = "mentoring" + ("-fashion" if dataset == "fashion" else "") + ("-quick" if quick else "")
     raw = out / f"{name}.json"
@@ -85,11 +83,13 @@ def mentoring_command(
             teacher, train, test = _digits(data, set_folder, Path(folder))
         else:
             teacher, train, test = _fashion(data, mentor, recipe_file)
-        where = conditions(_command(dataset, seeds, names, sizes), teacher.name, teacher.sha256)
+        kept = [record for record in before.records if record.mentee in MENTEE_NAMES] if before is not None else []
+        where = conditions(_command(dataset, seeds, names, sizes, kept), teacher.name, teacher.sha256)
+        if before is not None:
+            refuse_others(before.conditions, where, free=r' --(seed|per-class) \d+| --mentee "[^"]*"')
         bench = MentoringBench(teacher, train, test, Path(folder))
         # Seed by seed, so that the first of them is done for every Mentee soon.
         jobs = [(seed, mentee) for seed in seeds for mentee in names]
-        kept = _kept(before, where, jobs, sizes)
         for records in _run(bench, jobs, sizes, kept):
             results = MentoringResults(bench=name, dataset=dataset, conditions=where, records=records)
             # After every training: whoever stops a long run keeps what is done, and --redraw shows it.
@@ -117,18 +117,6 @@ def _run(
             yield records
 
 
-def _kept(
-    before: "MentoringResults | None", now: "Conditions", jobs: list[Job], sizes: tuple[int, ...]
-) -> "list[Record]":
-    """Return the records that are asked for again; `UsageError` if they are not what would come out now."""
-    from mmd_tools.bench.tables import refuse_others
-
-    if before is None:
-        return []
-    refuse_others(before.conditions, now, free=r' --(seed|per-class) \d+| --mentee "[^"]*"')
-    return [one for one in before.records if (one.seed, one.mentee) in jobs and one.per_class in sizes]
-
-
 def _digits(data: Path, set_folder: Path | None, folder: Path) -> "tuple[Teacher, Part, Part]":
     from mmd.artifact.load import open_set
     from mmd.artifact.shipped import shipped_set
@@ -145,8 +133,13 @@ def _fashion(data: Path, mentor: Path | None, recipe_file: Path | None) -> "tupl
     return teacher_of_recipe(recipe, mentor or data / "mentor.onnx"), *fashion_parts(data)
 
 
-def _command(dataset: str, seeds: tuple[int, ...], names: tuple[str, ...], sizes: tuple[int, ...]) -> str:
-    """Return the command line that runs the same again."""
+def _command(
+    dataset: str, seeds: tuple[int, ...], names: tuple[str, ...], sizes: tuple[int, ...], kept: "list[Record]"
+) -> str:
+    """Return the command line that runs the same again, or what a run that was stopped had come to as well."""
+    seeds = tuple(sorted({*seeds, *(record.seed for record in kept)}))
+    names = tuple(name for name in MENTEE_NAMES if name in {*names, *(record.mentee for record in kept)})
+    sizes = tuple(sorted({*sizes, *(record.per_class for record in kept)}))
     parts = ["--dataset fashion"] if dataset == "fashion" else []
     parts += [f"--seed {seed}" for seed in seeds] if seeds != ALL_SEEDS else []
     parts += [f'--mentee "{name}"' for name in names] if names != MENTEE_NAMES else []
