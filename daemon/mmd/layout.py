@@ -75,6 +75,16 @@ class StateDir:
         return (self.artifact_set / "manifest.json").is_file()
 
 
+def round_folder(state: StateDir, number: int) -> Path:
+    return state.rounds / f"{number:04d}"
+
+
+def round_numbers(state: StateDir) -> list[int]:
+    """Return the numbers of all rounds that were ever begun, oldest first."""
+    names = (folder.name for folder in state.rounds.glob("[0-9]*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def default_state_dir() -> Path:
     """`/var/lib/mmd` for root, `$XDG_STATE_HOME/mmd` for a plain user."""
     if os.geteuid() == 0:

@@ -35,7 +35,7 @@ def write_batches(artifact_set: Path, path: Path) -> None:
     """Write normalised batches of the set's own anchor samples; a few of them lose their labels."""
     import numpy as np
 
-    from mmd.artifact import open_set
+    from mmd.artifact.load import open_set
 
     opened = open_set(artifact_set)
     manifest = opened.manifest

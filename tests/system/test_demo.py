@@ -7,14 +7,14 @@ import pytest
 from rich.console import Console
 
 from mmd.demo.story import Demonstration, Outcome
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_verdict
 from mmd.report.collect import collect
 from mmd.report.data import ReportData
 from mmd.samples.store import SampleStore
 from mmd.supervisor.history import History
-from mmd.training.plan import read_plan, round_folder
+from mmd.training.plan import read_plan
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from tests.support import eventually, run_mmd
 from tests.tiny import tiny_board
 
 from mmd.config import load_config
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.outcome import read_outcome
 from mmd.supervisor.memory import learn
-from mmd.training.plan import read_plan, round_folder
+from mmd.training.plan import read_plan
 
 MEMORY_MIB = 420
 """Enough for half of the batch, too little for all of it."""

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from tests.tools import networks
 from tests.tools.networks import NETWORKS, plain, recipe, save
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.errors import ArtifactRefused, MmdError, UsageError
 from mmd.training.engine import Batch, LossWeights
 from mmd.training.engines import open_engine

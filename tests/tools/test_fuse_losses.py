@@ -11,7 +11,7 @@ from onnx import helper
 from tests.tools import networks
 from tests.tools.networks import plain, recipe, run, save
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.artifact.session import open_session
 from mmd.training.engine import Batch, LossWeights, StepLosses
 from mmd.training.engines import open_engine

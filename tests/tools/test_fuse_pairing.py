@@ -13,7 +13,7 @@ from tests.tools import networks
 from tests.tools.networks import NETWORKS, Net, plain, recipe, save
 from tests.tools.test_fuse_mapping import gallery
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.errors import UsageError
 from mmd_tools.fuse import find_pairs, fuse
 from mmd_tools.fuse.candidates import layers

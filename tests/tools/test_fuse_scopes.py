@@ -9,7 +9,7 @@ import pytest
 from tests.tools import networks
 from tests.tools.networks import Net, recipe, save
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.errors import UsageError
 from mmd.training.engine import Batch, Floats, LossWeights
 from mmd.training.engines import open_engine

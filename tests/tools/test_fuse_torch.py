@@ -14,7 +14,7 @@ from tests.tools import networks
 from tests.tools.networks import recipe, save
 from tests.tools.test_fuse_slopes import HINTS, LABELS, PROBES, only, smooth
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.training.engine import Batch, Floats
 from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse

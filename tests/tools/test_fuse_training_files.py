@@ -9,7 +9,7 @@ import pytest
 from tests.tools import networks
 from tests.tools.networks import plain, recipe, save
 
-from mmd.artifact import open_set
+from mmd.artifact.load import open_set
 from mmd.training.engine import Batch, LossWeights
 from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse, gradients

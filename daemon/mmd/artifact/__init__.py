@@ -1,6 +1,1 @@
-"""What an artifact set is, and how one is opened."""
-
-from mmd.artifact.load import ArtifactSet, open_set, read_set
-from mmd.artifact.manifest import Manifest
-
-__all__ = ["ArtifactSet", "Manifest", "open_set", "read_set"]
+"""What an artifact set is, how one is opened, and what a model made from it looks like. Light to import."""

@@ -4,7 +4,6 @@
 of the network beside it, so a reader that checks the hash of the bytes it is about to run never runs half a model.
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -174,6 +173,8 @@ def _verified(path: Path, sha256: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise StoreDamaged(f"{path.parent.name}/{path.name} cannot be read ({error.strerror}).") from error
+    import hashlib  # slow to import, and no command that only reads cards needs it
+
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StoreDamaged(f"{path.parent.name}/{path.name} fails its checksum.")
     return data

@@ -11,7 +11,7 @@ from mmd.errors import ArtifactRefused, UsageError
 from mmd.layout import StateDir
 
 if TYPE_CHECKING:
-    from mmd.artifact import ArtifactSet
+    from mmd.artifact.load import ArtifactSet
 
 FOLDER_MODE = 0o750
 """The owner's samples lie in there: nobody else looks in."""
@@ -32,7 +32,7 @@ def init(session: Session, set_folder: Path | None, force: bool) -> None:
 
     Doing it again with the same set changes nothing, finishes what was interrupted, and repairs a damaged set.
     """
-    from mmd.artifact import open_set
+    from mmd.artifact.load import open_set
 
     source = open_set(set_folder or _shipped())
     state = session.state
@@ -77,7 +77,7 @@ def _make_root(state: StateDir) -> None:
 
 def _installed_sha256(state: StateDir) -> str | None:
     """Return the hash that names the installed set; `None` when there is none, or only a damaged one."""
-    from mmd.artifact import read_set
+    from mmd.artifact.load import read_set
 
     if not state.is_initialised:
         return None
@@ -132,7 +132,7 @@ def _finish(session: Session, source: "ArtifactSet") -> None:
 
 
 def _is_whole(state: StateDir) -> bool:
-    from mmd.artifact import open_set
+    from mmd.artifact.load import open_set
 
     try:
         open_set(state.artifact_set)
@@ -143,7 +143,7 @@ def _is_whole(state: StateDir) -> bool:
 
 def _install(source: "ArtifactSet", state: StateDir) -> None:
     """Copy the files that the manifest lists, verify the copy, and put it in place by one rename."""
-    from mmd.artifact import open_set
+    from mmd.artifact.load import open_set
     from mmd.artifact.manifest import MANIFEST_NAME
     from mmd.durable import install_folder, remove_folder
 

@@ -47,10 +47,11 @@ def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "Ro
     """Ask the daemon for a round and follow it on disk. Raises `DaemonNotRunning` when there is none to ask."""
     import time
 
+    from mmd.layout import round_folder
     from mmd.promotion.outcome import read_outcome
     from mmd.supervisor.control import ask
     from mmd.supervisor.progress import open_round
-    from mmd.training.plan import next_round_number, read_plan, read_progress, round_folder
+    from mmd.training.plan import next_round_number, read_plan, read_progress
 
     number = open_round(state) or next_round_number(state)
     ask(state.control_socket, {"request": "train", "force": force})
@@ -131,8 +132,8 @@ def _show_event(event: dict[str, Any], number: int, progress: "Progress") -> Non
 
 
 def _report(state: "StateDir", outcome: "RoundOutcome", *, as_json: bool) -> None:
+    from mmd.layout import round_folder
     from mmd.promotion.outcome import read_verdict
-    from mmd.training.plan import round_folder
 
     if as_json:
         verdict = read_verdict(round_folder(state, outcome.round))

@@ -23,7 +23,7 @@ from mmd.demo.board import SimulatedBoard
 from mmd.demo.commands import POLL_SECONDS, Commands, Status, wait_for
 from mmd.durable import make_folder, write_bytes
 from mmd.errors import MmdError
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import read_verdict
 from mmd.report.collect import collect
@@ -31,7 +31,6 @@ from mmd.report.data import AccuracyRow
 from mmd.report.render import write_report
 from mmd.samples.store import SampleStore
 from mmd.serving.predictor import Predictor
-from mmd.training.plan import round_folder
 
 ROUND_LIMIT_SECONDS = 150.0
 PROMOTED = "promoted"

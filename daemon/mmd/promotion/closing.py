@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.outcome import CANDIDATE_NAME, DONE_NAME, RoundOutcome, read_outcome, write_outcome
 
 _WORKING_FOLDERS = ("checkpoints", "folds", CANDIDATE_NAME)
@@ -16,10 +16,6 @@ _ROUNDS_IN_FULL = 50
 """How many of the newest rounds keep their plan and their losses."""
 
 Unjudged = Literal["failed", "abandoned"]
-
-
-def round_folder(state: StateDir, number: int) -> Path:
-    return state.rounds / f"{number:04d}"
 
 
 def close_unjudged(

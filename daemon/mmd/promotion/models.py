@@ -27,12 +27,12 @@ from mmd.artifact.card import (
 )
 from mmd.artifact.review import REVIEW_NAME, Review, read_review
 from mmd.errors import StoreDamaged, UsageError
+from mmd.layout import round_folder
 from mmd.promotion.closing import (
     Unjudged,
     close_unjudged,
     forget_in_rounds,
     promoted_generations,
-    round_folder,
     thin_old_rounds,
     tidy_round,
 )

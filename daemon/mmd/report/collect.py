@@ -6,16 +6,15 @@ from pathlib import Path
 
 from mmd.conditions.kinds import CONDITIONS
 from mmd.errors import StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.promotion.models import ModelEntry, ModelStore
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, ReportData, Round, Span
 from mmd.report.recent import recent
 from mmd.samples.store import SampleStore
+from mmd.supervisor.accounts import Cost, round_cost
 from mmd.supervisor.history import History, open_history
-from mmd.supervisor.ledger import Cost, round_cost
 from mmd.training.losses import LossLine, read_losses
-from mmd.training.plan import round_folder, round_numbers
 
 MOST_ROUNDS = 10
 MOST_POINTS = 400

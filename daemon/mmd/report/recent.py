@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 
 from mmd.artifact.card import Verdict
 from mmd.errors import DaemonNotRunning, MmdError, StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.policy.reasons import REASONS, Code
 from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
 from mmd.report.data import LostTime, Recent
 from mmd.samples.store import SampleStore
+from mmd.supervisor.accounts import round_cost
 from mmd.supervisor.client import ask
 from mmd.supervisor.history import History
-from mmd.supervisor.ledger import round_cost
 from mmd.supervisor.timeline import Timeline, is_limit, read_timeline
-from mmd.training.plan import round_folder, round_numbers
 
 RECENT_SECONDS = 86400.0
 _LONG_MINUTES = 90

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmd.errors import InputRefused, StoreDamaged
+from mmd.samples.counts import counted
 from mmd.samples.database import create_database, translated
 from mmd.samples.form import SampleForm, is_held_out, sample_id
 from mmd.samples.records import Added, NewSample, Outcome, SampleCounts, SampleRecord
@@ -90,12 +91,7 @@ class SampleStore(StoreFile):
             )
 
     def counts(self) -> SampleCounts:
-        with translated(self.path):
-            row = self._connection.execute(
-                "SELECT count(*), count(label), count(*) - count(label), total(holdout),"
-                " total(seen_in_round IS NULL AND NOT holdout), total(bytes) FROM samples"
-            ).fetchone()
-        return SampleCounts(*map(int, row))
+        return counted(self._connection, self.path)
 
     def labelled_since(self, moment: float) -> int:
         """Return how many samples came in after `moment` (seconds since the epoch) and have a label."""

@@ -18,7 +18,7 @@ from mmd.conditions.sense import Seen
 from mmd.conditions.usage import Usage
 from mmd.config import Config
 from mmd.errors import TrainingFailed
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome
@@ -34,7 +34,7 @@ from mmd.supervisor.record import Recorder
 from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
 from mmd.supervisor.states import State
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
-from mmd.training.plan import RoundPlan, read_plan, round_folder
+from mmd.training.plan import RoundPlan, read_plan
 
 LEAVE_SECONDS = 30.0
 """Nobody else waits for the trainer: it has its time for the checkpoint."""

@@ -1,12 +1,10 @@
 """How does a command ask the running daemon? Imports little: `mmd status` is to answer at once."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 from mmd.errors import DaemonNotRunning, MmdError
-from mmd.sockets import short_address
 
 ANSWER_SECONDS = 5.0
 
@@ -19,14 +17,8 @@ def ask(path: Path, request: dict[str, Any], *, seconds: float = ANSWER_SECONDS)
     Raises `DaemonNotRunning` when nobody answers, `MmdError` with the daemon's own words when it refuses.
     """
     try:
-        with (
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
-            short_address(path) as address,
-        ):
-            connection.settimeout(seconds)
-            connection.connect(address)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            line = connection.makefile("rb").readline()
+        path.stat()
+        line = _line_of_answer(path, json.dumps(request).encode() + b"\n", seconds)
     except PermissionError as error:
         raise MmdError(
             f"You may not talk to the daemon at {path}; ask as its user, or join the group of that file."
@@ -42,3 +34,19 @@ def ask(path: Path, request: dict[str, Any], *, seconds: float = ANSWER_SECONDS)
     if not answer.get("ok"):
         raise MmdError(str(answer.get("error", "The daemon refused and did not say why.")))
     return answer
+
+
+def _line_of_answer(path: Path, line: bytes, seconds: float) -> bytes:
+    # Not above: where no daemon runs, `mmd status` needs neither.
+    import socket
+
+    from mmd.sockets import short_address
+
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection,
+        short_address(path) as address,
+    ):
+        connection.settimeout(seconds)
+        connection.connect(address)
+        connection.sendall(line)
+        return connection.makefile("rb").readline()

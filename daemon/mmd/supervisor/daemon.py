@@ -18,13 +18,14 @@ from mmd.errors import MmdError
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Reason, Tracker, decide, look, overridden, remember
 from mmd.samples.records import SampleCounts
+from mmd.supervisor.accounts import Cost
 from mmd.supervisor.announcer import Announcer, summary
 from mmd.supervisor.control import ControlServer
 from mmd.supervisor.control_groups import take_over
 from mmd.supervisor.followers import InboxFollower, TrainerFollower
 from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
-from mmd.supervisor.ledger import Cost, Ledger
+from mmd.supervisor.ledger import Ledger
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.notify import Notifier
 from mmd.supervisor.probation import Probation

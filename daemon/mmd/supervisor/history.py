@@ -6,7 +6,6 @@ fine, so commits do not wait for the disk: SD cards wear out.
 
 import contextlib
 import json
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +20,6 @@ KEPT_SECONDS = 30 * 86400.0
 """Older conditions and states are dropped when the daemon starts, and daily."""
 _BUSY_SECONDS = 2.0
 _SCHEMA_VERSION = 1
-
-log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS states (at REAL NOT NULL, state TEXT NOT NULL, reasons TEXT NOT NULL,
@@ -240,8 +237,10 @@ def open_to_write(path: Path) -> History:
     try:
         return History(path)
     except StoreDamaged as error:
+        import logging  # only the daemon writes
+
         aside = path.with_name(f"{path.name}.damaged")
-        log.warning("%s It is moved to %s.", error, aside.name)
+        logging.getLogger(__name__).warning("%s It is moved to %s.", error, aside.name)
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.replace(aside)

@@ -6,53 +6,24 @@ account at most `SAVE_SECONDS`.
 """
 
 import logging
-import time
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from mmd import durable
 from mmd.conditions import Instant, Usage
 from mmd.conditions.energy import EnergyReading, read_energy, watt_hours_between
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.limits import DutyCycle
 from mmd.policy.duty_cycle import TokenBucket, turn
-from mmd.training.plan import round_folder
+from mmd.supervisor.accounts import COST_NAME, Cost, day_of, round_cost, saved_account
 
 SAVE_SECONDS = 60.0
 METER_SECONDS = 1.0
 """Between two looks at the power meter."""
 KEPT_DAYS = 8
-COST_NAME = "cost.json"
-
-_Kept = TypeVar("_Kept", bound=msgspec.Struct)
 
 log = logging.getLogger(__name__)
-
-
-class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What some training used."""
-
-    seconds: float = 0.0
-    """Of the trainer's running."""
-    watt_hours: float | None = None
-    """Of the whole board meanwhile; `None` where no meter told."""
-
-    def plus(self, seconds: float, watt_hours: float | None) -> "Cost":
-        more = self.watt_hours if watt_hours is None else (self.watt_hours or 0.0) + watt_hours
-        return Cost(seconds=self.seconds + seconds, watt_hours=more)
-
-
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything in `ledger.json`."""
-
-    days: dict[str, Cost] = {}
-    """By the date of the local clock, as 2026-11-22."""
-    duty_seconds: float | None = None
-    """What was left in the duty cycle's bucket at `saved`; `None`: it was full."""
-    saved: float = 0.0
-    """Seconds since 1970."""
 
 
 class Ledger:
@@ -60,7 +31,7 @@ class Ledger:
 
     def __init__(self, state_dir: StateDir, now: Instant) -> None:
         self._state_dir = state_dir
-        self._account = _read(state_dir.ledger_file, Account) or Account()
+        self._account = saved_account(state_dir)
         self._bucket: TokenBucket | None = None
         self._round: int | None = None
         self._cost = Cost()
@@ -78,7 +49,7 @@ class Ledger:
         is_running = round_number is not None
         watt_hours = self._watt_hours(at, root, is_running=is_running)
         self._turn_bucket(Instant(now.wall, at), limits, is_running=is_running)
-        day = _day(now)
+        day = day_of(now)
         if round_number is not None:
             if round_number != self._round:
                 self._open(round_number)
@@ -150,25 +121,3 @@ class Ledger:
             folder = round_folder(self._state_dir, self._round)
             if folder.is_dir():
                 durable.write_bytes(folder / COST_NAME, msgspec.json.encode(self._cost) + b"\n")
-
-
-def round_cost(state_dir: StateDir, number: int) -> Cost:
-    """Return what round `number` used, as it was last put on disk."""
-    return _read(round_folder(state_dir, number) / COST_NAME, Cost) or Cost()
-
-
-def saved_usage(state_dir: StateDir, now: Instant) -> Usage:
-    """Return what was used today, as it was last put on disk."""
-    today = (_read(state_dir.ledger_file, Account) or Account()).days.get(_day(now), Cost())
-    return Usage(minutes_trained_today=today.seconds / 60, watt_hours_today=today.watt_hours)
-
-
-def _day(now: Instant) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(now.wall))
-
-
-def _read(path: Path, kind: type[_Kept]) -> _Kept | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return None

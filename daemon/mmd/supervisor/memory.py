@@ -4,12 +4,16 @@ A trainer that runs out of memory costs its round. Three such rounds in a row ha
 down to one sample. The lesson is kept on disk; it is forgotten when the trainer is given more memory.
 """
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from mmd import durable
 from mmd.config import Config
 from mmd.layout import StateDir
-from mmd.training.plan import RoundPlan
+
+if TYPE_CHECKING:
+    from mmd.training.plan import RoundPlan
 
 ROUNDS_PER_HALVING = 3
 
@@ -62,7 +66,7 @@ def with_lesson(state_dir: StateDir, config: Config) -> Config:
     return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, micro_batch=micro_batch))
 
 
-def learn(state_dir: StateDir, config: Config, plan: RoundPlan) -> MemoryLesson:
+def learn(state_dir: StateDir, config: Config, plan: "RoundPlan") -> MemoryLesson:
     """Count one round that ran out of memory; every third one halves the micro-batch."""
     before = lesson_in_force(state_dir, config) or MemoryLesson(memory_mib=config.daemon.trainer_memory_mib)
     rounds, micro_batch = before.rounds + 1, before.micro_batch

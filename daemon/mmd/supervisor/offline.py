@@ -9,12 +9,12 @@ from mmd.errors import StoreDamaged
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Tracker, decide, look
 from mmd.policy.decide import has_work
+from mmd.samples.counts import count_samples
+from mmd.supervisor.accounts import Cost, round_cost, saved_usage
 from mmd.supervisor.history import open_history
 from mmd.supervisor.hold import held_since
-from mmd.supervisor.ledger import Cost, round_cost, saved_usage
 from mmd.supervisor.progress import Progress, has_trained, last_end, open_round, progress_on_disk
 from mmd.supervisor.states import State
-from mmd.supervisor.stock import count_samples
 from mmd.supervisor.view import Json, status_view, taken_back, why_view
 
 

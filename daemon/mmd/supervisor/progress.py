@@ -1,17 +1,13 @@
 """Which round is open, how far is it, and how did those before it end? Read from their folders, without numpy."""
 
-import logging
 import math
 from typing import Any
 
 import msgspec
 
 from mmd.conditions import Instant
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.promotion.outcome import RoundOutcome, read_outcome
-from mmd.training.plan import read_plan, read_progress, round_folder, round_numbers
-
-log = logging.getLogger(__name__)
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -39,6 +35,9 @@ def has_trained(state_dir: StateDir) -> bool:
 
 def progress_on_disk(state_dir: StateDir, number: int) -> Progress:
     """Return how far the round had come when it last wrote. Raises `StoreDamaged` when its plan cannot be read."""
+    # Not above: without an open round nobody needs to know what a plan is, and `mmd status` is to be quick.
+    from mmd.training.plan import read_plan, read_progress
+
     folder = round_folder(state_dir, number)
     plan = read_plan(folder)
     earlier = read_progress(folder, plan)
@@ -51,7 +50,9 @@ def after_step(progress: Progress, event: dict[str, Any]) -> Progress:
         loss = float(event["loss"])
         step, steps = int(event["step"]), int(event["steps"])
     except (KeyError, TypeError, ValueError):
-        log.warning("the trainer said a step that makes no sense: %s", str(event)[:200])
+        import logging  # only the daemon hears trainers
+
+        logging.getLogger(__name__).warning("the trainer said a step that makes no sense: %s", str(event)[:200])
         return progress
     # JSON has no word for a loss that is not finite.
     return Progress(progress.number, step, steps, loss if math.isfinite(loss) else None)

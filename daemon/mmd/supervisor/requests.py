@@ -9,9 +9,9 @@ from mmd.errors import UsageError
 from mmd.layout import StateDir
 from mmd.policy import Mode, Reason
 from mmd.samples.records import SampleCounts
+from mmd.supervisor.accounts import Cost
 from mmd.supervisor.control import Answer
 from mmd.supervisor.hold import hold, release
-from mmd.supervisor.ledger import Cost
 from mmd.supervisor.round_runner import RoundRunner
 from mmd.supervisor.view import memory_view, status_view, taken_back, why_view
 

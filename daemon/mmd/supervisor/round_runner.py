@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from mmd.conditions import Instant
 from mmd.config import Config
 from mmd.errors import MmdError, StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.policy import Reason
 from mmd.policy.decide import has_work
 from mmd.promotion.models import ModelStore
@@ -34,7 +34,7 @@ from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.suspension import LEAVE_SECONDS, Suspension
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
-from mmd.training.plan import read_plan, round_folder
+from mmd.training.plan import read_plan
 
 STOP_SECONDS = 7.0
 """The same when the daemon itself ends; systemd and users expect it gone within 10 s."""

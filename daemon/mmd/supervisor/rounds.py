@@ -13,7 +13,7 @@ import msgspec
 from mmd.artifact.load import read_set
 from mmd.config import Config
 from mmd.errors import StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import VERDICT_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import SampleRecord
@@ -25,7 +25,6 @@ from mmd.training.plan import (
     make_plan,
     next_round_number,
     read_plan,
-    round_folder,
     write_plan,
 )
 

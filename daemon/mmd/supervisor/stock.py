@@ -6,10 +6,8 @@ from pathlib import Path
 from mmd.conditions import Instant
 from mmd.errors import MmdError
 from mmd.layout import StateDir
+from mmd.samples.counts import NO_SAMPLES, count_samples
 from mmd.samples.records import SampleCounts
-from mmd.samples.store import SampleStore
-
-NO_SAMPLES = SampleCounts(total=0, labelled=0, unlabelled=0, holdout=0, new=0, bytes=0)
 
 _Signature = tuple[tuple[int, int, int] | None, ...]
 log = logging.getLogger(__name__)
@@ -44,14 +42,6 @@ class Stock:
 
     def _current_signature(self) -> _Signature:
         return tuple(_stamp(path) for path in (self._path, self._path.with_name(self._path.name + "-wal")))
-
-
-def count_samples(path: Path) -> SampleCounts:
-    """Return the counts of the store at `path`, zeros when there is none."""
-    if not path.exists():
-        return NO_SAMPLES
-    with SampleStore(path) as store:
-        return store.counts()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

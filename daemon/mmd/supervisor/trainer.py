@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mmd.errors import MmdError, StoreDamaged, TrainingFailed, is_out_of_memory
-from mmd.layout import StateDir
-from mmd.training.plan import round_folder
+from mmd.layout import StateDir, round_folder
 
 if TYPE_CHECKING:
     from mmd.supervisor.workshop import OpenEngine

@@ -12,17 +12,16 @@ from mmd.conditions import Conditions, Reading, Usage
 from mmd.conditions.kinds import CONDITIONS
 from mmd.config import Config
 from mmd.errors import StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.policy import Mode, Reason
 from mmd.policy.levels import standing
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.samples.records import SampleCounts
 from mmd.samples.row_cache import cache_bytes
-from mmd.supervisor.ledger import Cost
+from mmd.supervisor.accounts import Cost
 from mmd.supervisor.memory import lesson_in_force
 from mmd.supervisor.progress import Progress
 from mmd.supervisor.states import State
-from mmd.training.plan import round_folder, round_numbers
 
 Json = dict[str, Any]
 

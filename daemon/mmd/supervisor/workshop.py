@@ -7,7 +7,7 @@ from mmd import durable
 from mmd.artifact.card import PARAMETERS_NAME, ModelCard, Verdict, VerifiedModel, generation_folder, read_model
 from mmd.artifact.load import ArtifactSet, open_set
 from mmd.errors import StoreDamaged
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.closing import tidy_round
 from mmd.promotion.gate import judge
 from mmd.promotion.models import ModelStore, write_model
@@ -19,7 +19,7 @@ from mmd.supervisor.rounds import mark_trained
 from mmd.training.engine import Engine, TrainingState
 from mmd.training.feeds import start_state
 from mmd.training.optimizer import chosen_optimizer
-from mmd.training.plan import RoundPlan, read_plan, round_folder, write_plan
+from mmd.training.plan import RoundPlan, read_plan, write_plan
 from mmd.training.round_data import open_round_data
 
 OpenEngine = Callable[..., Engine]

@@ -4,7 +4,7 @@ No numpy here: the supervisor opens rounds and reads their state without it.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from mmd.artifact.manifest import Manifest, Point, Schedule
 from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged, TrainingFailed, UsageError
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.training.folds import assign_folds, fold_steps
 
 FOLDS_NAME = "folds"
@@ -194,21 +194,6 @@ def _augmentation(manifest: Manifest, config: Config) -> Augmentation:
     if misfit is not None:
         raise UsageError(f"training.augmentation.{misfit} does not vary an input of kind {spec.kind}; take it out.")
     return chosen
-
-
-def round_folder(state: StateDir, number: int) -> Path:
-    return state.rounds / f"{number:04d}"
-
-
-def round_numbers(state: StateDir) -> list[int]:
-    """Return the numbers of all rounds that were ever begun, oldest first."""
-    return sorted(_numbers(state.rounds))
-
-
-def _numbers(rounds: Path) -> Iterator[int]:
-    for folder in rounds.glob("[0-9]*"):
-        if folder.name.isdigit():
-            yield int(folder.name)
 
 
 def write_plan(state: StateDir, plan: RoundPlan) -> Path:

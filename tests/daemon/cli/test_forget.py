@@ -13,8 +13,8 @@ from mmd.layout import StateDir
 from mmd.promotion.forgetting import forget_samples
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome, write_outcome
-from mmd.samples import SampleStore
 from mmd.samples.row_cache import RowCache
+from mmd.samples.store import SampleStore
 from mmd.supervisor.progress import is_failure
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tests.support import call_mmd, grey, initialised_state, png_bytes, run_mmd, write_class_folders, write_png
 
-from mmd.samples import SampleStore
+from mmd.samples.store import SampleStore
 
 
 @pytest.fixture

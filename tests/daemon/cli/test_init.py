@@ -9,11 +9,11 @@ import pytest
 from tests.support import call_mmd, write_class_folders, write_fake_set
 
 from mmd import durable
-from mmd.artifact import open_set
 from mmd.artifact.card import linked_generation
+from mmd.artifact.load import open_set
 from mmd.layout import StateDir
-from mmd.samples import SampleStore
 from mmd.samples.row_cache import RowCache
+from mmd.samples.store import SampleStore
 from mmd.supervisor.lock import DaemonLock
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.support import call_mmd, initialised_state, write_class_folders
 
-from mmd.samples import SampleStore
+from mmd.samples.store import SampleStore
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support import call_mmd, initialised_state, write_class_folders, write_png
 
-from mmd.samples import SampleStore
+from mmd.samples.store import SampleStore
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tests.support import eventually, run_mmd, started
 from tests.tiny import Board, tiny_board
 
 from mmd.config import Config
+from mmd.supervisor.accounts import round_cost
 from mmd.supervisor.history import History
-from mmd.supervisor.ledger import round_cost
 from mmd.supervisor.lock import DaemonLock
 from mmd.supervisor.progress import open_round
 from mmd.supervisor.rounds import begin_round

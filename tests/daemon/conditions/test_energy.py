@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.fakes.board import Board
 
-from mmd.conditions import EnergyReading, read_energy, watt_hours_between
-from mmd.conditions.energy import EnergyCounter
+from mmd.conditions.energy import EnergyCounter, EnergyReading, read_energy, watt_hours_between
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 from tests.support import write_png
 
 from mmd.config import SamplesConfig
-from mmd.samples import SampleForm, SampleStore
 from mmd.samples.find import Refusal
+from mmd.samples.form import SampleForm
 from mmd.samples.inbox_pass import InboxPass, is_settled
 from mmd.samples.ingest import Taken
+from mmd.samples.store import SampleStore
 
 FORM = SampleForm("image", (1, 8, 8), ("cat", "dog"))
 

@@ -9,9 +9,10 @@ from tests.support import write_class_folders, write_png
 
 from mmd.config import SamplesConfig
 from mmd.errors import MmdError
-from mmd.samples import SampleForm, SampleStore
 from mmd.samples.find import Refusal, find
+from mmd.samples.form import SampleForm
 from mmd.samples.ingest import BATCH_FILES, Taken, ingest
+from mmd.samples.store import SampleStore
 
 FORM = SampleForm("image", (1, 8, 8), ("cat", "dog"))
 

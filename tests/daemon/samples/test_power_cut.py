@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.support import write_class_folders
 
-from mmd.samples import SampleForm, SampleStore
+from mmd.samples.form import SampleForm
+from mmd.samples.store import SampleStore
 
 FORM = SampleForm("image", (1, 8, 8), ("cat", "dog"))
 
@@ -17,7 +18,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from mmd.config import SamplesConfig
-from mmd.samples import SampleStore
+from mmd.samples.store import SampleStore
 from mmd.samples.find import find
 import mmd.samples.ingest as module
 module.BATCH_FILES = 5

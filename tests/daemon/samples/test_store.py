@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mmd.errors import InputRefused, MmdError, StoreDamaged, UsageError
-from mmd.samples import Added, NewSample, Outcome, SampleForm, SampleStore
-from mmd.samples.form import is_held_out, sample_id
+from mmd.samples.form import SampleForm, is_held_out, sample_id
+from mmd.samples.records import Added, NewSample, Outcome
 from mmd.samples.row_cache import CACHE_NAME, RowCache
+from mmd.samples.store import SampleStore
 
 FORM = SampleForm("image", (1, 2, 2), ("cat", "dog"))
 
@@ -290,7 +291,8 @@ def test_an_erasure_that_a_crash_cut_off_is_finished_by_the_next_writer(tmp_path
     with RowCache(tmp_path / CACHE_NAME, "scope") as cache, cache.writing():
         cache.write({b"\xab" * 32 + b"\0\1v": b"\xde\xad\xbe\xef, turned a little"})
     code = (
-        "import os, sys; from pathlib import Path; from mmd.samples import NewSample, SampleStore\n"
+        "import os, sys; from pathlib import Path; from mmd.samples.records import NewSample\n"
+        "from mmd.samples.store import SampleStore\n"
         "store = SampleStore(Path(sys.argv[1]))\n"
         "added = store.add([NewSample(b'\\xde\\xad\\xbe\\xef', None, 'x')])\n"
         "store._erase_traces = lambda: os._exit(9)\n"
@@ -432,7 +434,7 @@ def test_a_store_that_somebody_holds_is_busy_not_damaged(store: SampleStore) -> 
 def test_counting_needs_neither_numpy_nor_pillow(store: SampleStore) -> None:
     add(store, 1)
     code = (
-        "import sys; from pathlib import Path; from mmd.samples import SampleStore\n"
+        "import sys; from pathlib import Path; from mmd.samples.store import SampleStore\n"
         "store = SampleStore(Path(sys.argv[1])); store.counts(); store.changed(); store.training_ids()\n"
         "print(sorted({'numpy', 'PIL', 'onnxruntime', 'watchdog'} & set(sys.modules)))"
     )

@@ -8,7 +8,8 @@ import pytest
 from mmd.conditions import Instant, Usage
 from mmd.layout import StateDir
 from mmd.limits import DutyCycle
-from mmd.supervisor.ledger import KEPT_DAYS, SAVE_SECONDS, Cost, Ledger, round_cost, saved_usage
+from mmd.supervisor.accounts import Cost, round_cost, saved_usage
+from mmd.supervisor.ledger import KEPT_DAYS, SAVE_SECONDS, Ledger
 
 NOON = time.mktime((2026, 3, 10, 12, 0, 0, 0, 0, -1))
 """By the local clock."""

@@ -12,15 +12,13 @@ from mmd.artifact.manifest import Manifest
 from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, TrainingConfig
 from mmd.errors import StoreDamaged, UsageError
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.training.plan import (
     RoundPlan,
     make_plan,
     next_round_number,
     read_plan,
     read_progress,
-    round_folder,
-    round_numbers,
     write_plan,
 )
 

@@ -19,7 +19,7 @@ from mmd.artifact.manifest import Schedule
 from mmd.artifact.preprocess import Preprocessing
 from mmd.config import Config, GateConfig, SamplesConfig, TrainingConfig
 from mmd.errors import UsageError
-from mmd.layout import StateDir
+from mmd.layout import StateDir, round_folder
 from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import CANDIDATE_NAME, VERDICT_NAME, read_verdict
 from mmd.samples.records import NewSample
@@ -28,7 +28,7 @@ from mmd.serving.form import form_of
 from mmd.supervisor.rounds import begin_round, finish_round
 from mmd.supervisor.trainer import Departure, Voice, train
 from mmd.training.engines import open_engine
-from mmd.training.plan import RoundPlan, read_plan, round_folder, write_plan
+from mmd.training.plan import RoundPlan, read_plan, write_plan
 from mmd_tools.train_data import Part
 
 
