@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmd.artifact.load import normalise
-from mmd.artifact.manifest import Manifest
+from mmd.artifact.manifest import InputSpec, Manifest
 from mmd.artifact.session import open_session
 from mmd.promotion.answers import Judged, log_softmax
 
@@ -46,13 +46,14 @@ def batch_size(shape: Sequence[int]) -> int:
     return max(1, min(_MOST_AT_ONCE, _BATCH_BYTES // (4 * math.prod(shape))))
 
 
-def lots(count: int, shape: Sequence[int]) -> Iterator[slice]:
-    """Cut `count` inputs of `shape` into lots that fit a small board's memory, each of whole batches but the last.
+def lots(count: int, spec: InputSpec) -> Iterator[slice]:
+    """Cut `count` samples into lots that fit a small board's memory, each of whole batches but the last.
 
-    The batches are those of all inputs together, so that the answers are too, to the bit. There is one lot at least.
+    The batches are those of all samples together, so that the answers are too, to the bit. There is one lot at least.
     """
-    batch = batch_size(shape)
-    size = batch * max(1, _LOT_BYTES // (4 * math.prod(shape) * batch))
+    batch = batch_size(spec.shape)
+    largest = 4 * max(math.prod(spec.stored_shape), math.prod(spec.shape))
+    size = batch * max(1, _LOT_BYTES // (largest * batch))
     return (slice(start, start + size) for start in range(0, max(1, count), size))
 
 

@@ -19,6 +19,7 @@ from mmd.artifact.export import MEMORY_PREFIX
 from mmd.artifact.load import normalise
 from mmd.artifact.manifest import Manifest
 from mmd.artifact.session import open_session
+from mmd.promotion.evaluate import batch_size
 
 if TYPE_CHECKING:
     import onnx
@@ -30,7 +31,6 @@ STRENGTH, WIDTH = 6.0, 0.02
 _MOST_PER_CLASS = 32
 _MOST_NUMBERS = 1_000_000
 """Of all keys together: 4 MB."""
-_BATCH = 64
 _AXES_ARE_INPUTS_SINCE = 18
 """Opset in which ReduceMax takes its axes as an input."""
 
@@ -91,12 +91,13 @@ def _read(
     network = onnx.load_model_from_string(model)
     network.graph.output.append(onnx.helper.make_empty_tensor_value_info(features))
     session: Any = open_session(network.SerializeToString(), threads=threads)
+    size = batch_size(manifest.input.shape)
     answers = [
         session.run(
             [features, manifest.logits],
-            {manifest.input.name: normalise(inputs[start : start + _BATCH], manifest.input)},
+            {manifest.input.name: normalise(inputs[start : start + size], manifest.input)},
         )
-        for start in range(0, len(inputs), _BATCH)
+        for start in range(0, len(inputs), size)
     ]
     read: Floats = np.concatenate([answer[0] for answer in answers])
     lengths = np.maximum(np.linalg.norm(read, axis=1, keepdims=True), np.float32(1e-9))

@@ -1,6 +1,5 @@
 """What could serve of what a round learned? An open round with everything its steps need, and its candidates."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,12 +61,6 @@ class PreparedRound:
     def classes(self) -> tuple[str, ...]:
         """The names of the outputs that may be predicted after this round."""
         return self.plan.classes or self.artifact_set.manifest.classes
-
-    @property
-    def largest_shape(self) -> tuple[int, ...]:
-        """Of a sample, as stored or as the networks are given it: whichever takes more memory."""
-        spec = self.artifact_set.manifest.input
-        return max(spec.stored_shape, spec.shape, key=math.prod)
 
     @property
     def data(self) -> RoundData:

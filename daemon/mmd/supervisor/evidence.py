@@ -68,7 +68,7 @@ def _held_out(
         in_views = (prepared.unplanned_samples(lot.ids, lot.stored, view) for view in views)
         return prepared.compare(serving.model, models, in_views, lot.labels)
 
-    return _joined(map(compare, lots(len(holdout.ids), prepared.largest_shape)))
+    return _joined(map(compare, lots(len(holdout.ids), prepared.artifact_set.manifest.input)))
 
 
 def _out_of_fold(prepared: PreparedRound, serving: VerifiedModel, views: range) -> list[Comparison] | list[None]:
@@ -83,7 +83,7 @@ def _out_of_fold(prepared: PreparedRound, serving: VerifiedModel, views: range) 
             left_out, learned = left_out_places(plan, number), prepared.fold_parameters(number)
             places = [place for place in left_out if plan.sample_ids[place] not in seen]
             answering = [Candidate.of(prepared, learned, blend, unseen=left_out).model for blend in plan.blends]
-            for part in lots(len(places), prepared.largest_shape):
+            for part in lots(len(places), prepared.artifact_set.manifest.input):
                 in_views = (prepared.samples(places[part], view) for view in views)
                 yield prepared.compare(serving.model, answering, in_views, prepared.data.labels[places[part]])
 

@@ -151,7 +151,7 @@ def test_garments_go_the_same_way_under_a_mentor_of_a_recipe(tmp_path: Path, mon
     arguments = ["--dataset", "fashion", "--quick", "--no-plot", "--data", str(tmp_path), "--out", str(tmp_path)]
     done = CliRunner().invoke(mentoring_command, arguments, catch_exceptions=False)
     assert done.exit_code == 0
-    assert "Fashion-MNIST's test pictures" in done.output
+    assert "Fashion-MNIST's 112 test pictures" in done.output
     assert len(read_raw(tmp_path / "mentoring-fashion-quick.json", MentoringResults).records) == 1 + len(ROWS)
     (tmp_path / "mentor.onnx").unlink()
     refused = CliRunner().invoke(mentoring_command, arguments)

@@ -16,8 +16,8 @@ from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_
 Doubles = NDArray[np.float64]
 
 TITLES = {
-    "digits": ("Fresh Mentees on a few digits a class", "of MNIST's test digits", "four convolutions"),
-    "fashion": ("Fresh Mentees on a few garments a class", "of Fashion-MNIST's test pictures", "of VGG's kind"),
+    "digits": ("Fresh Mentees on a few digits a class", "MNIST's {:,} test digits", "four convolutions"),
+    "fashion": ("Fresh Mentees on a few garments a class", "Fashion-MNIST's {:,} test pictures", "of VGG's kind"),
 }
 """Of the table, what it was scored on, and what the Mentor is."""
 
@@ -77,12 +77,13 @@ def markdown(results: MentoringResults) -> str:
     title, test, kind = TITLES[results.dataset]
     introduction = (
         f"# {title}\n\n"
-        f"Accuracy in percent on {mentor.total:,} {test}, mean and standard deviation over the seeds; in brackets the "
-        "mean paired difference from *independent* in points, and its two-sided p (all sign flips of the seeds' "
+        f"Accuracy in percent on {test.format(mentor.total)}, mean and standard deviation over the seeds; in brackets "
+        "the mean paired difference from *independent* in points, and its two-sided p (all sign flips of the seeds' "
         "differences, Fisher 1935; with s seeds it is never below 2 / 2^s, and of so many one in twenty is by chance "
-        "below 0.05). Every row of a seed has the same samples, start, number of steps and learning rate; the last "
-        "step is scored: nothing is selected, on these samples or on others. *PCA hints*: the Mentee follows "
-        "the Mentor's layer on its principal axes and not through a trained projector. *of n*: fewer seeds were done. "
+        "below 0.05). Every row of a seed has the same samples, start, number of steps and learning rate, and its last "
+        "step is scored: no checkpoint is chosen. The learning rate is that of three with which labels alone did best "
+        "on digits that are in no table. *PCA hints*: the Mentee follows the Mentor's layer on its principal axes and "
+        "not through a trained projector. *of n*: fewer seeds were done. "
         f"The Mentor ({mentor.parameters:,} parameters, {kind}; it never saw what is scored): "
         f"{100 * mentor.right / mentor.total:.2f}.\n"
     )
