@@ -13,6 +13,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 Shape = tuple[int, ...]
 MARKS = "mmd.gradients"
 """Metadata of a lowered graph: which of its tensors is the gradient of which convolution or pooling, as JSON."""
+STEP_FUNCTION: dict[str, Any] = {"alpha": float(np.float32(3e38)), "beta": 0.0}
+"""HardSigmoid with these is 1 for every positive number that is not denormal, and 0 for the rest."""
 
 
 class Rewriting:
@@ -73,7 +75,10 @@ class Rewriting:
         return np.asarray(numpy_helper.to_array(held))
 
     def finish(self, domain: str) -> ModelProto:
-        """Return the model of the nodes written so far, without those that nobody reads."""
+        """Return the model of the nodes written so far, without those that nobody reads.
+
+        `domain` is that of operators that are not plain ONNX.
+        """
         graph = self.model.graph
         needed = {output.name for output in graph.output}
         kept: list[NodeProto] = []
@@ -83,7 +88,7 @@ class Rewriting:
                 needed.update(node.input)
         initializers = [tensor for name, tensor in self.initializers.items() if name in needed]
         written = helper.make_graph(kept[::-1], graph.name, graph.input, graph.output, initializers)
-        opsets = [*self.model.opset_import, helper.make_opsetid(domain, 1)]
+        opsets = [*self.model.opset_import, *([helper.make_opsetid(domain, 1)] if domain else [])]
         return helper.make_model(written, opset_imports=opsets, ir_version=self.model.ir_version)
 
 
@@ -91,6 +96,11 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
     """Return the attributes as Python values, strings decoded."""
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+def is_step_function(node: NodeProto) -> bool:
+    """Tell whether the node makes 1 of what is above 0, and 0 of the rest: see the lowering rule of ReluGrad."""
+    return node.op_type == "HardSigmoid" and attributes_of(node) == STEP_FUNCTION
 
 
 def _marks(model: ModelProto) -> dict[str, dict[str, Any]]:

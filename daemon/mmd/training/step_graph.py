@@ -46,19 +46,28 @@ class StepGraph:
         return self._plain
 
     def _specialised(self, batch: int) -> Any:
-        block = usable_block(batch)
-        if block is None:
+        if batch == 1:
             return None
-        from mmd.training.blocked import in_blocks
-
         try:
-            model = in_blocks(onnx.load(self._path), batch, block)
+            model = specialised(onnx.load(self._path), batch)
             return open_session(model.SerializeToString(), threads=self._threads, plans_memory=False)
         except (ArtifactRefused, onnx.shape_inference.InferenceError) as error:
             if is_out_of_memory(error):
                 raise  # the graph as it is might fit, and end in other bits than a round that went on with blocks
             # The graph as it is does the same, only slower.
             return None
+
+
+def specialised(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Return the step graph for batches of `batch` in the layout that is the quickest here."""
+    block = usable_block(batch)
+    if block is None:
+        from mmd.training.batch_last import in_batch_last
+
+        return in_batch_last(model, batch)
+    from mmd.training.blocked import in_blocks
+
+    return in_blocks(model, batch, block)
 
 
 def usable_block(batch: int) -> int | None:

@@ -1,9 +1,10 @@
-"""Does the step graph run everywhere: in the blocked layout where it can, as it is where it cannot?"""
+"""Does the step graph run everywhere: in the quickest layout that it can, as it is where it cannot?"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from tests.daemon.training.sets import WEIGHTS, batches, make_set
 from tests.tools.networks import NEEDS_TRAINING_BUILD
@@ -12,8 +13,8 @@ from mmd.artifact.load import ArtifactSet
 from mmd.artifact.session import open_session
 from mmd.errors import ArtifactRefused, is_out_of_memory
 from mmd.training import blocks, step_graph
+from mmd.training.batch_last import in_batch_last
 from mmd.training.engines import open_engine
-from mmd.training.step_graph import StepGraph
 
 pytestmark = NEEDS_TRAINING_BUILD
 
@@ -69,9 +70,16 @@ def test_an_unknown_operator_domain_means_no_blocks(monkeypatch: pytest.MonkeyPa
     blocks.block_size.cache_clear()
 
 
-def test_a_batch_too_small_for_a_block_runs_the_graph_as_it_is(artifact_set: ArtifactSet) -> None:
-    graph = StepGraph(artifact_set.path(artifact_set.manifest.graphs.portable_cached), 1)
-    assert graph.session(1) is graph.session(2)
+def test_a_batch_too_small_for_a_block_runs_with_its_samples_side_by_side(artifact_set: ArtifactSet) -> None:
+    model = onnx.load(artifact_set.path(artifact_set.manifest.graphs.portable_cached))
+    made = step_graph.specialised(model, 2)
+    assert {domain.domain for domain in made.opset_import} == {domain.domain for domain in model.opset_import}
+    assert made.SerializeToString() == in_batch_last(model, 2).SerializeToString()
+
+
+def test_a_single_sample_runs_the_graph_as_it_is(artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_graph, "specialised", lambda model, batch: pytest.fail(f"{batch} was specialised"))
+    assert np.isfinite(losses(artifact_set, size=1)).all()
 
 
 def test_a_batch_size_always_runs_the_same_way(artifact_set: ArtifactSet) -> None:

@@ -26,7 +26,7 @@ _WARM_UP = 2
 @click.option("--rounds", type=click.IntRange(min=1), help="How often the contenders alternate.  [default: 8]")
 @click.option("--torch-python", default=sys.executable, help="The interpreter that has PyTorch.  [default: this one]")
 @click.option("--portable-python", default=sys.executable, help="The one for the portable engine.  [default: this one]")
-@click.option("--plain", "is_plain", is_flag=True, help="Run the graph as it is, as ARM boards do.")
+@click.option("--plain", "is_plain", is_flag=True, help="Without operators in channel blocks, as ARM boards.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def step_command(
     names: tuple[str, ...],

@@ -27,7 +27,7 @@ _STEPS = 3
 @click.option("--engine", "name", type=click.Choice(ENGINE_NAMES), default="portable", show_default=True)
 @click.option("--variant", type=click.Choice(["cached", "fused"]), default="cached", show_default=True)
 @click.option("--in-quarters", is_flag=True, help="Take each batch in four parts.")
-@click.option("--plain", "is_plain", is_flag=True, help="Run the graph as it is, as boards do.")
+@click.option("--plain", "is_plain", is_flag=True, help="Without operators in channel blocks, as on ARM boards.")
 def step_memory(artifact_set: Path, name: str, variant: Variant, in_quarters: bool, is_plain: bool) -> None:
     """Print what the first steps at the recommended batch take and what the manifest estimates, in bytes, as JSON.
 

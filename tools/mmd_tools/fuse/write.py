@@ -27,6 +27,7 @@ from mmd.artifact.manifest import (
     encode_manifest,
     manifest_path,
 )
+from mmd.training.batch_last import in_batch_last
 from mmd.training.blocked import in_blocks
 from mmd.training.step_graph import usable_block
 from mmd_tools.audio.features import preprocess_graph
@@ -108,11 +109,22 @@ def step_memory(content: SetContent, recipe: Recipe) -> dict[str, int]:
     training = {"ort_training": content.training_cached, "ort_training.fused": content.fused.training}
     quarter = -(-batch // 4)
     return (
-        {key: step_bytes(model, batch, engine="portable", **held) for key, model in portable.items()}
+        {key: step_bytes(_on_boards(model, batch), batch, engine="portable", **held) for key, model in portable.items()}
         | _blocked_bytes(content.portable_cached, batch, held)
         | {key: size for key, model in training.items() if (size := _training_bytes(model, batch, held)) is not None}
-        | {f"{key}.in_quarters": parts_bytes(model, quarter, **held) for key, model in portable.items()}
+        | {
+            f"{key}.in_quarters": parts_bytes(_on_boards(model, quarter), quarter, **held)
+            for key, model in portable.items()
+        }
     )
+
+
+def _on_boards(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Return what a board makes of a step graph where its runtime has no operators in blocks."""
+    try:
+        return in_batch_last(model, batch)
+    except onnx.shape_inference.InferenceError:
+        return model
 
 
 def _blocked_bytes(model: onnx.ModelProto, batch: int, held: dict[str, int]) -> dict[str, int]:

@@ -5,12 +5,13 @@ from typing import Any
 from onnx import NodeProto
 
 from mmd.training.blocked.filters import blocked_filter, turned_filter
-from mmd.training.blocked.images import Images, Size, as_image, image_pads, pair
+from mmd.training.blocked.images import Blocked
 from mmd.training.blocks import DOMAIN
+from mmd.training.images import Size, as_image, image_pads, pair
 from mmd.training.rewriting import attributes_of
 
 
-def convolution(images: Images, node: NodeProto, *, has_relu: bool) -> str | None:
+def convolution(images: Blocked, node: NodeProto, *, has_relu: bool) -> str | None:
     """Return what the convolution, and the ReLU after it, makes in blocks; None where it is not done in blocks."""
     graph, (x, w) = images.graph, node.input[:2]
     attributes = attributes_of(node)
@@ -27,7 +28,7 @@ def convolution(images: Images, node: NodeProto, *, has_relu: bool) -> str | Non
     if not (is_dense or is_depthwise):
         return None
     inputs = [
-        images.plain_image(x) if is_direct else images.blocked(x),
+        images.plain_image(x) if is_direct else images.twin(x),
         blocked_filter(images, w, kernel, keeps_inputs=is_direct or is_depthwise),
     ]
     if len(node.input) > 2 and node.input[2]:
@@ -38,7 +39,7 @@ def convolution(images: Images, node: NodeProto, *, has_relu: bool) -> str | Non
                       **activation)  # fmt: skip
 
 
-def input_gradient(images: Images, mark: dict[str, Any]) -> bool:
+def input_gradient(images: Blocked, mark: dict[str, Any]) -> bool:
     """dX = dY, spread to the stride's places, convolved with the turned kernel."""
     graph = images.graph
     x, d_y = images.size(mark["x"]), images.size(mark["d_y"])
@@ -53,7 +54,7 @@ def input_gradient(images: Images, mark: dict[str, Any]) -> bool:
     begins = [r - p for r, p in zip(reach, image_pads(mark["pads"])[:2], strict=True)]
     size = [d * s for d, s in zip(d_y[2:], strides, strict=True)]
     ends = [wanted - s - b + r for wanted, s, b, r in zip(x[2:], size, begins, reach, strict=True)]
-    spread = _spread(images, images.blocked(mark["d_y"]), d_y, strides)
+    spread = _spread(images, images.twin(mark["d_y"]), d_y, strides)
     if min(*begins, *ends) < 0:
         crop = [[min(0, side) for side in sides] for sides in (begins, ends)]
         spread = graph.reshape(spread, -1, size[0], size[1] * images.block)
@@ -70,7 +71,7 @@ def input_gradient(images: Images, mark: dict[str, Any]) -> bool:
     return True
 
 
-def _spread(images: Images, d_y: str, size: Size, strides: tuple[int, int]) -> str:
+def _spread(images: Blocked, d_y: str, size: Size, strides: tuple[int, int]) -> str:
     """Put each number of dY where its window began, with zeros between."""
     if strides == (1, 1):
         return d_y

@@ -1,10 +1,11 @@
 """How does a filter get into blocks? The runtime's own reordering is the quickest way to bring one axis innermost."""
 
-from mmd.training.blocked.images import Images, Size
+from mmd.training.blocked.images import Blocked
 from mmd.training.blocks import DOMAIN
+from mmd.training.images import Size
 
 
-def blocked_filter(images: Images, w: str, kernel: Size, *, keeps_inputs: bool) -> str:
+def blocked_filter(images: Blocked, w: str, kernel: Size, *, keeps_inputs: bool) -> str:
     """[M, C, h, w] -> [M / block, C / block, h, w, block, block], or [M / block, C, h, w, block]."""
     graph, block = images.graph, images.block
     outputs, inputs, high, wide = kernel
@@ -18,7 +19,7 @@ def blocked_filter(images: Images, w: str, kernel: Size, *, keeps_inputs: bool) 
     return graph.reshape(turned, rows, columns, high, wide)
 
 
-def turned_filter(images: Images, w: str, kernel: Size, *, is_depthwise: bool) -> str:
+def turned_filter(images: Blocked, w: str, kernel: Size, *, is_depthwise: bool) -> str:
     """The filter of the input gradient: inputs and outputs exchanged, the kernel turned by 180 degrees."""
     graph, block = images.graph, images.block
     outputs, inputs, high, wide = kernel
@@ -37,7 +38,7 @@ def turned_filter(images: Images, w: str, kernel: Size, *, is_depthwise: bool) -
     return graph.reshape(turned, *((rows, 1) if is_depthwise else (columns, rows)), high, wide)
 
 
-def _whole_filter(images: Images, w: str, kernel: Size, rows: int, columns: int) -> str:
+def _whole_filter(images: Blocked, w: str, kernel: Size, rows: int, columns: int) -> str:
     """The filter, filled up to whole blocks."""
     filler = [rows - kernel[0], columns - kernel[1], 0, 0]
     if not any(filler):

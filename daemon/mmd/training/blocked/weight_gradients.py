@@ -7,8 +7,9 @@ convolution (docs/performance.md).
 from math import prod
 from typing import Any
 
-from mmd.training.blocked.images import Images, Size, image_pads, pair
+from mmd.training.blocked.images import Blocked
 from mmd.training.blocks import DOMAIN
+from mmd.training.images import Size, image_pads, pair
 
 _FLOAT = 4
 _WIDE_PICTURE = 256 << 10
@@ -17,7 +18,7 @@ _BLOCKS_A_TURN = 4
 """Blocks of outputs that the runtime's convolution computes at once."""
 
 
-def weight_gradient(images: Images, mark: dict[str, Any]) -> bool:
+def weight_gradient(images: Blocked, mark: dict[str, Any]) -> bool:
     """dW[m, c, k] = sum over n and places o of dY[n, m, o] * X[n, c, o * stride + k * dilation - pad]."""
     x, d_y = images.size(mark["x"]), images.size(mark["d_y"])
     if x is None or d_y is None:
@@ -34,7 +35,7 @@ def weight_gradient(images: Images, mark: dict[str, Any]) -> bool:
     return False
 
 
-def _dense(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
+def _dense(images: Blocked, mark: dict[str, Any], x: Size, d_y: Size) -> None:
     """Convolve X [C, n, H, W] by dY [M, n, h, w]: the batch is what is summed over.
 
     The channels of a block stay together, as places of a wider image: each row of it holds W places of so many
@@ -43,7 +44,7 @@ def _dense(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
     graph, block = images.graph, images.block
     batch, rows, places = images.padded(d_y[0]), images.padded(d_y[1]), d_y[2] * d_y[3]
     image, (joined, together, high, wide) = _exchanged(images, mark, x)
-    kernel = graph.reshape(images.blocked(mark["d_y"]), d_y[0], rows // block, places, block)
+    kernel = graph.reshape(images.twin(mark["d_y"]), d_y[0], rows // block, places, block)
     kernel = graph.pad(kernel, [0] * 4, [batch - d_y[0], 0, 0, 0])
     kernel = graph.reshape(kernel, batch // block, block, rows // block, places, block)
     kernel = graph.reshape(graph.emit("Transpose", kernel, perm=(2, 0, 3, 1, 4)), rows, batch, *d_y[2:])
@@ -55,7 +56,7 @@ def _dense(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
     _into_place(images, made, mark, (rows, joined, together))
 
 
-def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size]:
+def _exchanged(images: Blocked, mark: dict[str, Any], x: Size) -> tuple[str, Size]:
     """Return X blocked by the batch, padded (or cropped) in the width: [C / t, n / block, H, W * t, block].
 
     Also C / t, how many channels t stay together, H and W.
@@ -64,7 +65,7 @@ def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size
     n, channels, high, wide = x
     together = _together(images, mark, x)
     joined = images.padded(channels) // block if together == block else channels
-    values = images.blocked(mark["x"]) if together == block else images.plain(mark["x"])
+    values = images.twin(mark["x"]) if together == block else images.plain(mark["x"])
     lines = graph.pad(graph.reshape(values, n, -1), [0, 0], [images.padded(n) - n, 0])
     groups = images.padded(n) // block
     lines = graph.emit("ReorderInput", graph.reshape(lines, groups, block, 1, -1), domain=DOMAIN)
@@ -77,7 +78,7 @@ def _exchanged(images: Images, mark: dict[str, Any], x: Size) -> tuple[str, Size
     return lines, (joined, together, high + sum(crop), wide + left + right)
 
 
-def _together(images: Images, mark: dict[str, Any], x: Size) -> int:
+def _together(images: Blocked, mark: dict[str, Any], x: Size) -> int:
     """Return how many channels of X stay side by side: a block, or each is on its own.
 
     A picture so wide that it leaves the cache between two taps costs more than bringing its channels apart, unless
@@ -90,7 +91,7 @@ def _together(images: Images, mark: dict[str, Any], x: Size) -> int:
     return block if mark["x"] in images.names and not is_too_wide else 1
 
 
-def _into_place(images: Images, made: str, mark: dict[str, Any], size: tuple[int, int, int]) -> None:
+def _into_place(images: Blocked, made: str, mark: dict[str, Any], size: tuple[int, int, int]) -> None:
     """[C / t, M / block, h, w * t, block] -> [M, C, h, w]."""
     graph, block = images.graph, images.block
     rows, joined, together = size
@@ -114,7 +115,7 @@ def _into_place(images: Images, made: str, mark: dict[str, Any], size: tuple[int
     graph.emit("Slice", whole, graph.integers(0, 0), graph.integers(*wanted), out=mark["makes"])
 
 
-def _pointwise(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
+def _pointwise(images: Blocked, mark: dict[str, Any], x: Size, d_y: Size) -> None:
     """A product a sample, and their sum."""
     graph, places = images.graph, x[2] * x[3]
     left = graph.reshape(images.plain(mark["d_y"]), d_y[0], d_y[1], places)
@@ -123,16 +124,16 @@ def _pointwise(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None
     graph.reshape(summed, d_y[1], x[1], *mark["kernel"], out=mark["makes"])
 
 
-def _depthwise(images: Images, mark: dict[str, Any], x: Size, d_y: Size) -> None:
+def _depthwise(images: Blocked, mark: dict[str, Any], x: Size, d_y: Size) -> None:
     """Convolve each channel of each sample by its own dY: batch and channels together are the channels."""
     graph, block = images.graph, images.block
     n, channels, high, wide = x
     pads = image_pads(mark["pads"])
     crop = tuple(min(0, pad) for pad in pads)
-    lines = graph.reshape(images.blocked(mark["x"]), n * channels // block, high, wide * block)
+    lines = graph.reshape(images.twin(mark["x"]), n * channels // block, high, wide * block)
     lines = graph.pad(lines, [0, crop[0], crop[1] * block], [0, crop[2], crop[3] * block])
     image = graph.reshape(lines, 1, n * channels, high + crop[0] + crop[2], wide + crop[1] + crop[3])
-    kernel = graph.reshape(images.blocked(mark["d_y"]), n * channels, 1, *d_y[2:])
+    kernel = graph.reshape(images.twin(mark["d_y"]), n * channels, 1, *d_y[2:])
     made = graph.emit("Conv", image, kernel, domain=DOMAIN, group=n * channels, kernel_shape=d_y[2:],
                       pads=tuple(max(0, pad) for pad in pads),
                       strides=pair(mark["dilations"]), dilations=pair(mark["strides"]))  # fmt: skip

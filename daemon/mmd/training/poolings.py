@@ -1,13 +1,12 @@
-"""How is a max-pool whose windows tile computed in blocks? By comparing parts, forward and back."""
+"""How is a max-pool whose windows tile computed in another layout? By comparing parts, forward and back."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from onnx import NodeProto, TensorProto
 
-from mmd.training.blocked.elementwise import STEP
-from mmd.training.blocked.images import Images, image_pads, pair
-from mmd.training.rewriting import attributes_of
+from mmd.training.images import Images, image_pads, pair
+from mmd.training.rewriting import STEP_FUNCTION, attributes_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class _Choice:
 
 
 class Poolings:
-    """The max-pools of a graph that are done in blocks."""
+    """The max-pools of a graph that are done on twins."""
 
     def __init__(self, images: Images) -> None:
         self._images, self._graph = images, images.graph
@@ -32,19 +31,18 @@ class Poolings:
         images, graph = self._images, self._graph
         x, y = node.input[0], node.output[0]
         before, after, kernel = images.size(x), images.size(y), pair(attributes_of(node)["kernel_shape"])
-        if x not in images.only_blocked or before is None or after is None or not self._is_tiling(node):
+        if x not in images.only_twins or before is None or after is None or not self._is_tiling(node):
             return False
         if after[2] * kernel[0] > before[2] or after[3] * kernel[1] > before[3]:
             return False
-        n, channels, high, wide = after
-        lines, block = n * images.padded(channels) // images.block, images.block
-        image = graph.reshape(images.blocked(x), lines, before[2], before[3] * block)
-        crop = [0, high * kernel[0] - before[2], (wide * kernel[1] - before[3]) * block]
+        (*_, high, wide), lines, inner = after, images.lines(after), images.inner
+        image = graph.reshape(images.twin(x), lines, before[2], before[3] * inner)
+        crop = [0, high * kernel[0] - before[2], (wide * kernel[1] - before[3]) * inner]
         places = graph.reshape(graph.pad(image, [0] * 3, crop), lines * high * kernel[0], wide, -1)
-        across = self._largest(places, kernel[1], axis=2, length=block)
+        across = self._largest(places, kernel[1], axis=2, length=inner)
         down = self._largest(graph.reshape(across.largest, lines * high, kernel[0], -1), kernel[0], axis=1)
         self._made[y] = (across, down)
-        images.define(y, graph.reshape(down.largest, n, images.padded(channels), high, wide))
+        images.define(y, graph.reshape(down.largest, *images.declared(after)))
         return True
 
     def gradient(self, mark: dict[str, Any], *, has_mask: bool) -> bool:
@@ -52,25 +50,24 @@ class Poolings:
 
         With a mask dY goes only where the maximum is above 0: the gradient of a ReLU before the pooling.
         """
-        images, graph, block = self._images, self._graph, self._images.block
+        images, graph, inner = self._images, self._graph, self._images.inner
         d_x, d_y, x, y = (mark[key] for key in ("makes", "d_y", "x", "y"))
         before, after, kernel = images.size(x), images.size(y), pair(mark["kernel"])
         if y not in self._made or before is None or after is None:
             return False
         graph.shapes[d_y], graph.shapes[d_x] = graph.shapes[y], graph.shapes[x]
         across, down = self._made[y]
-        n, channels, high, wide = before
-        lines = n * images.padded(channels) // block
-        gradient = images.blocked(d_y)
+        (*_, high, wide), lines = before, images.lines(before)
+        gradient = images.twin(d_y)
         if has_mask:
-            gradient = graph.emit("Mul", gradient, graph.emit("HardSigmoid", images.blocked(y), **STEP))
-        gradient = graph.reshape(gradient, lines * after[2], 1, after[3] * block)
+            gradient = graph.emit("Mul", gradient, graph.emit("HardSigmoid", images.twin(y), **STEP_FUNCTION))
+        gradient = graph.reshape(gradient, lines * after[2], 1, after[3] * inner)
         gradient = self._routed(gradient, down)
-        gradient = graph.reshape(gradient, lines * after[2] * kernel[0], after[3], block)
+        gradient = graph.reshape(gradient, lines * after[2] * kernel[0], after[3], inner)
         gradient = self._routed(gradient, across)
-        image = graph.reshape(gradient, lines, after[2] * kernel[0], after[3] * kernel[1] * block)
-        image = graph.pad(image, [0] * 3, [0, high - after[2] * kernel[0], (wide - after[3] * kernel[1]) * block])
-        images.define(d_x, graph.reshape(image, n, images.padded(channels), high, wide))
+        image = graph.reshape(gradient, lines, after[2] * kernel[0], after[3] * kernel[1] * inner)
+        image = graph.pad(image, [0] * 3, [0, high - after[2] * kernel[0], (wide - after[3] * kernel[1]) * inner])
+        images.define(d_x, graph.reshape(image, *images.declared(before)))
         return True
 
     def _is_tiling(self, node: NodeProto) -> bool:
