@@ -114,6 +114,16 @@ def test_a_state_folder_that_is_not_there_has_no_daemon(tmp_path: Path) -> None:
         ask(tmp_path / "gone" / "c.sock", {"request": "status"})
 
 
+def test_who_may_not_use_the_socket_is_told_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with server(tmp_path / "c.sock"), monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        with pytest.raises(MmdError, match=r"You may not talk to the daemon at .*c.sock; ask as its user"):
+            ask(tmp_path / "c.sock", {"request": "status"})
+
+
 def test_a_daemon_that_hangs_is_named(tmp_path: Path) -> None:
     path = tmp_path / "c.sock"
     with socket.socket(socket.AF_UNIX) as mute:
