@@ -64,7 +64,12 @@ def passed_listener(environment: Mapping[str, str]) -> Listener | None:
         raise UsageError("systemd passes several sockets; leave one ListenStream= in mmd-serve.socket.")
     passed = socket.socket(fileno=_FIRST_PASSED_DESCRIPTOR)
     if passed.family != socket.AF_UNIX:
-        _loopback(str(passed.getsockname()[0]), f"{passed.getsockname()[0]}:{passed.getsockname()[1]}")
+        host, port = passed.getsockname()[:2]
+        try:
+            _loopback(host, f"{host}:{port}")
+        except UsageError:
+            passed.close()
+            raise
     return Listener(passed)
 
 

@@ -39,7 +39,9 @@ def test_the_loopback_is_listened_at(text: str, host: str) -> None:
 
 
 def test_a_port_alone_is_one_of_the_loopback() -> None:
-    assert listen("0").url.startswith("http://127.0.0.1:")
+    listener = listen("0")
+    assert listener.url.startswith("http://127.0.0.1:")
+    listener.close()
 
 
 @pytest.mark.parametrize(

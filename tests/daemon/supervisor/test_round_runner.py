@@ -103,3 +103,4 @@ def test_a_suspended_trainer_leaves_after_a_night_if_it_may_not(board: Rig) -> N
     made.wait(NIGHT, asleep=True)
     assert made.look(UNPLUGGED) is State.SUSPENDED
     eventually(lambda: not is_alive(pid))
+    made.look(UNPLUGGED)

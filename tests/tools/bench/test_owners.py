@@ -119,10 +119,31 @@ def test_a_lesson_ends_as_the_product_would_end_it(artifact_set: ArtifactSet) ->
 
 
 def test_a_lesson_without_labels_gives_the_product_none(artifact_set: ArtifactSet) -> None:
-    taught = teach(artifact_set, _owner("one", 40).samples, Lesson(has_labels=False), seed=1)
+    taught = teach(artifact_set, _owner("one", 40).samples, Lesson(labelled=0.0), seed=1)
     assert set(taught.trained_on.labels.tolist()) == {-1}
     assert taught.verdict is not None
     assert taught.verdict.code == "too_few_to_judge"
+
+
+def test_unlabelled_samples_are_taken_or_left(artifact_set: ArtifactSet) -> None:
+    own = _owner("one", 40).samples
+    all_of_them = teach(artifact_set, own, Lesson(labelled=0.5), seed=1)
+    alone = teach(artifact_set, own, Lesson(labelled=0.5, takes_unlabelled=False), seed=1)
+    labels = all_of_them.trained_on.labels
+    assert len(labels) + all_of_them.held_out == 40
+    assert len(alone.trained_on.labels) + alone.held_out == 20
+    assert sorted(labels[labels >= 0]) == sorted(alone.trained_on.labels)
+    assert (labels < 0).any()
+
+
+def test_a_memory_holds_labelled_samples_alone(artifact_set: ArtifactSet) -> None:
+    def remembered(labelled: float, size: int) -> list[Record]:
+        bench = OwnersBench(artifact_set, lessons={DEFAULT: replace(_FAST, labelled=labelled)}, tuning=MemoryTuning())
+        records = bench.records(_owner("one", 30), 1, (4, 20))
+        return [record for record in records if record.size == size and record.row in (NEIGHBOURS, MEMORY)]
+
+    for few, alone in zip(remembered(0.2, 20), remembered(1.0, 4), strict=True):
+        assert (few.wins, few.losses) == (alone.wins, alone.losses)
 
 
 def test_a_lesson_without_hints_is_another_lesson(artifact_set: ArtifactSet) -> None:
@@ -233,6 +254,14 @@ def test_the_quick_form_needs_no_data_and_its_table_can_be_made_again(tmp_path: 
     (tmp_path / "owners-quick.md").unlink()
     assert CliRunner().invoke(owners_command, ["--redraw", *arguments], catch_exceptions=False).exit_code == 0
     assert (tmp_path / "owners-quick.md").read_text() == table
+
+
+def test_owners_who_label_few_have_a_table_of_their_own(tmp_path: Path) -> None:
+    arguments = ["--quick", "--partly", "--no-plot", "--out", str(tmp_path)]
+    assert CliRunner().invoke(owners_command, arguments, catch_exceptions=False).exit_code == 0
+    assert "Of the own samples 20 % have a label" in (tmp_path / "owners-partly-quick.md").read_text()
+    both = CliRunner().invoke(owners_command, [*arguments, "--search"])
+    assert isinstance(both.exception, UsageError)
 
 
 def test_a_run_that_was_stopped_goes_on_with_who_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 @click.option("--row", "rows", multiple=True, metavar="ROW", help="Only this round of the table. Give it again.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
+@click.option("--partly", is_flag=True, help="The owners label a fifth of their samples.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_OWNERS} owners, one seed, {len(QUICK_SIZES)} sizes.")
 @click.option("--resume", is_flag=True, help="Keep who was done before; --owners and --seed may differ.")
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
@@ -51,6 +52,7 @@ def owners_command(
     rows: tuple[str, ...],
     out: Path,
     search: bool,
+    partly: bool,
     quick: bool,
     resume: bool,
     redraw: bool,
@@ -61,12 +63,15 @@ def owners_command(
     Digits: writers, all with one set. Speech and motion: each person with a set that was made of the others' samples.
 
     Writes OUT/owners.json (speakers.json, movers.json) with every raw value, the tables as .md, a picture as .png;
-    with --search and --quick under names of their own.
+    with --search, --partly and --quick under names of their own.
     """
     from mmd_tools.bench.owners_report import OwnersResults, write_results
     from mmd_tools.bench.tables import read_raw, write_raw
 
-    name = _NAMES[kind] + ("-search" if search else "") + ("-quick" if quick else "")
+    if search and partly:
+        raise UsageError("--search and --partly are two different tables; ask for one of them.")
+    variant = "search" if search else "partly" if partly else ""
+    name = "-".join(filter(None, (_NAMES[kind], variant, "quick" if quick else "")))
     if redraw:
         write_results(read_raw(out / f"{name}.json", OwnersResults), out, with_plot=with_plot)
         return
@@ -74,8 +79,8 @@ def owners_command(
         people = _strangers(kind, data, recipe_file, sets)
     else:
         people = _writers(data, set_folder, QUICK_OWNERS if quick else count, "development" if search else "report")
-    sizes = _sizes(kind, search=search, quick=quick)
-    lessons = _lessons(rows, search=search, quick=quick)
+    sizes = _sizes(kind, variant, quick=quick)
+    lessons = _lessons(rows, variant, quick=quick)
     raw = out / f"{name}.json"
     before = read_raw(raw, OwnersResults) if resume and raw.exists() else None
     for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, rows, before):
@@ -85,24 +90,24 @@ def owners_command(
     click.echo((out / f"{name}.md").read_text(encoding="utf-8"))
 
 
-def _lessons(rows: tuple[str, ...], *, search: bool, quick: bool) -> "dict[str, Lesson]":
-    from mmd_tools.bench.owners_run import LESSONS, QUICK_ROWS, SEARCH
+def _lessons(rows: tuple[str, ...], variant: str, *, quick: bool) -> "dict[str, Lesson]":
+    from mmd_tools.bench.owners_run import LESSONS, PARTLY, QUICK_ROWS, SEARCH
 
-    lessons = SEARCH if search else LESSONS
-    chosen = rows or (QUICK_ROWS if quick else tuple(lessons))
+    lessons = {"search": SEARCH, "partly": PARTLY}.get(variant, LESSONS)
+    chosen = rows or tuple(row for row in lessons if not quick or row in QUICK_ROWS)
     for row in chosen:
         if row not in lessons:
             raise UsageError(f"There is no row `{row}`; there are: {', '.join(lessons)}.")
     return {row: lesson for row, lesson in lessons.items() if row in chosen}
 
 
-def _sizes(kind: str, *, search: bool, quick: bool) -> tuple[int, ...]:
+def _sizes(kind: str, variant: str, *, quick: bool) -> tuple[int, ...]:
     from mmd_tools.bench import owners_data, strangers
 
     if quick:
         return QUICK_SIZES
     sizes = strangers.SIZES.get(kind, owners_data.SIZES)
-    return sizes[-2:] if search else sizes
+    return sizes[-2:] if variant else sizes
 
 
 def _writers(data: Path | None, set_folder: Path | None, count: int, group: "Group") -> "list[Person]":
@@ -149,6 +154,7 @@ def _run(
     is_search = "search" in name
     console = Console(stderr=True)
     given = "".join(f" --seed {seed}" for seed in seeds) + (" --search" if is_search else "")
+    given += " --partly" if "partly" in name else ""
     given += "".join(f' --row "{row}"' for row in rows)
     chosen = f"--owners {len(people)}" if kind == "digits" else f"--kind {kind} --sets SETS"
     names, hashes = (dict.fromkeys(values) for values in zip(*map(_named, people), strict=True))

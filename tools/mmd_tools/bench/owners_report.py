@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from mmd_tools.bench.owners_run import DEFAULT, GATED, MEMORY, MENTOR, NEIGHBOURS, SHIPPED, Record
+from mmd_tools.bench.owners_run import DEFAULT, GATED, LABELLED, MEMORY, MENTOR, NEIGHBOURS, SHIPPED, Record
 from mmd_tools.bench.owners_summary import Mean, RowSummary, difference, summarise
 from mmd_tools.bench.plots import Line, Panel, draw
 from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_text
@@ -27,6 +27,13 @@ QUESTIONS = (
     ("Mentor: mentored + replay, less labels + replay", DEFAULT, "labels + replay"),
     ("hints: mentored + replay, less the same without hints", DEFAULT, "mentored without hints + replay"),
     ("obedient, less the default schedule", "obedient + replay", DEFAULT),
+    (
+        "Mentor where few are labelled: mentored, less labels, both on the labelled alone",
+        "labelled alone: mentored + replay",
+        "labelled alone: labels + replay",
+    ),
+    ("unlabelled samples: all, less the labelled alone", DEFAULT, "labelled alone: mentored + replay"),
+    ("mentored on all, less labels on the labelled alone", DEFAULT, "labelled alone: labels + replay"),
     ("views: mentored + replay, less the same with one view", DEFAULT, "one view + replay"),
     ("memory, less k-nearest neighbours", MEMORY, NEIGHBOURS),
     ("memory on the half-way weights, less none", "half-way + memory", "half-way"),
@@ -38,6 +45,8 @@ QUESTIONS = (
 DRAWN = (
     "labels only",
     "labels + replay",
+    "labelled alone: labels + replay",
+    "labelled alone: mentored + replay",
     DEFAULT,
     "half-way + memory",
     GATED,
@@ -96,12 +105,18 @@ def _explanation(results: OwnersResults, first: RowSummary) -> str:
         )
     else:
         who = f"{first.owners} writers ({results.group} group), {first.seeds} seed(s) each. A writer's digits"
+    partly = (
+        f"Of the own samples {100 * LABELLED:.0f} % have a label; *labelled alone* takes these and leaves the others. "
+        if "partly" in results.bench
+        else ""
+    )
     return (
         f"{who} are drawn "
         "apart into own samples, which are ingested, and a test part, which the product never sees. A quarter of the "
         "own samples is held out by the store for the gate, so each row trains on the other three quarters of n, "
-        f"the same ones for every row. *Worst quartile*: the {people} whom the shipped Mentee reads worst, chosen on "
-        "what they give away and not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
+        f"the same ones for every row. {partly}"
+        f"*Worst quartile*: the {people} whom the shipped Mentee reads worst, chosen on what they give away and "
+        "not on the test part. *Owners worse*: their mean over the seeds is below the shipped "
         f"Mentee's; *beyond noise*: of the {first.pairs} pairs of owner and seed, those with p <= 0.05 against the "
         "shipped Mentee (one-sided exact McNemar). *Anchor*: change of accuracy on the gate's half of the anchor "
         "set, the mean and the worst of the pairs. *Let through*: rounds of which the gate promoted a "

@@ -56,7 +56,10 @@ class Lesson:
     """Whether the row shows what serves after the gate, not the candidate."""
     blends: tuple[float, ...] | None = None
     """Shares of the trained weights, where 0 is not one of them although there is a memory."""
-    has_labels: bool = True
+    labelled: float = 1.0
+    """Share of the samples that the owner has labelled: the first ones."""
+    takes_unlabelled: bool = True
+    """Whether the others are ingested, too."""
     has_hints: bool = True
     temperature: float | None = None
     schedule: Schedule | None = None
@@ -98,8 +101,11 @@ class _Silent(Voice):
 
 
 @contextmanager
-def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, config: Config) -> Iterator[StateDir]:
-    """Give the state folder of an owner who has ingested `own`, as `mmd init` and `mmd ingest` leave it."""
+def owners_board(artifact_set: ArtifactSet, own: Part, *, labelled: int, config: Config) -> Iterator[StateDir]:
+    """Give the state folder of an owner who has ingested `own`, as `mmd init` and `mmd ingest` leave it.
+
+    The first `labelled` of the samples have their labels.
+    """
     manifest = artifact_set.manifest
     with tempfile.TemporaryDirectory(prefix="mmd-owner-") as folder:
         state = StateDir(Path(folder))
@@ -107,7 +113,7 @@ def owners_board(artifact_set: ArtifactSet, own: Part, *, has_labels: bool, conf
         ModelStore(state).create_shipped(artifact_set)
         with SampleStore.create(state.samples_db, form_of(manifest), holdout_fraction=config.samples.holdout) as store:
             store.add(
-                NewSample(image.tobytes(), manifest.classes[label] if has_labels else None, f"sample {place}")
+                NewSample(image.tobytes(), manifest.classes[label] if place < labelled else None, f"sample {place}")
                 for place, (image, label) in enumerate(zip(own.inputs, own.labels, strict=True))
             )
         yield state
@@ -117,7 +123,10 @@ def teach(artifact_set: ArtifactSet, own: Part, lesson: Lesson, *, seed: int) ->
     """Run one round on `own` from the shipped model, up to the gate's verdict and what follows from it."""
     training = msgspec.structs.replace(lesson.training, seed=seed)
     config = Config(samples=lesson.samples, training=training, gate=lesson.gate)
-    with owners_board(artifact_set, own, has_labels=lesson.has_labels, config=config) as state:
+    labelled = round(lesson.labelled * len(own.labels))
+    if not lesson.takes_unlabelled:
+        own = Part(own.inputs[:labelled], own.labels[:labelled])
+    with owners_board(artifact_set, own, labelled=labelled, config=config) as state:
         models = ModelStore(state)
         shipped = models.current().model
         with SampleStore(state.samples_db) as store:

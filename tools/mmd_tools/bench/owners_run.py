@@ -23,6 +23,8 @@ from mmd_tools.train_data import Part
 SHIPPED, MENTOR = "shipped", "Mentor"
 DEFAULT, GATED = "mentored + replay", "the product (default)"
 NEIGHBOURS, MEMORY = "k-nearest neighbours", "memory"
+LABELLED = 0.2
+"""Share of the samples that an owner labels who labels few."""
 NO_FOLDS = GateConfig(folds=0)
 
 
@@ -55,9 +57,17 @@ LESSONS: dict[str, Lesson] = {
             ),
         },
     ),
-    "unlabelled only + replay": replace(_alone(), has_labels=False),
+    "unlabelled only + replay": replace(_alone(), labelled=0.0),
 }
 """The rounds of the table; the other rows need none."""
+
+PARTLY: dict[str, Lesson] = {
+    "labelled alone: labels + replay": replace(_alone(preset="independent"), labelled=LABELLED, takes_unlabelled=False),
+    "labelled alone: mentored + replay": replace(_alone(), labelled=LABELLED, takes_unlabelled=False),
+    DEFAULT: replace(_alone(), labelled=LABELLED, judged_again={"half-way + memory": Again((0.5,), memory=True)}),
+    GATED: Lesson(labelled=LABELLED, is_gated=True),
+}
+"""The rounds of owners who label few of their samples."""
 
 QUICK_ROWS = ("labels only", DEFAULT, GATED)
 
@@ -189,8 +199,12 @@ class OwnersBench:
                 yield name, other, after, other.cpu_seconds, _code(other.verdict) if way.is_gated else ""
 
     def _memories(self, taught: Taught, test: Part) -> Iterator[tuple[str, Taught | None, _Answers, float, str]]:
-        """Yield what the shipped Mentee reads with a memory and nothing else: the textbook's, and the product's."""
-        given = taught.trained_on
+        """Yield what the shipped Mentee reads with a memory of what has a label and nothing else.
+
+        First the textbook's memory, then the product's.
+        """
+        is_labelled = taught.trained_on.labels >= 0
+        given = Part(taught.trained_on.inputs[is_labelled], taught.trained_on.labels[is_labelled])
         begun = time.process_time()
         neighbours = Memory(self._shipped, given, self._tuning)
         spent = time.process_time() - begun
