@@ -57,6 +57,7 @@ GARMENTS = $(DATA)/fashion
 results: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/mmd-tools bench owners --data $(DATA) --resume
+	$(BIN)/mmd-tools bench owners --partly --data $(DATA) --resume
 	$(BIN)/mmd-tools bench owners --kind speech --data $(DATA)/fsdd --sets $(DATA)/speakers --resume
 	$(BIN)/mmd-tools bench owners --kind motion --data $(DATA)/motion --sets $(DATA)/movers --quick --resume
 	$(BIN)/mmd-tools bench mentoring --data $(DATA) --resume
