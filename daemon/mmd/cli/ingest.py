@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def _inbox(store: "SampleStore", session: Session, account: "Account") -> "Itera
 
     inbox_pass = InboxPass(store, session.state.inbox, session.config.samples, _resample(store, session))
     yield from inbox_pass
-    account.unsettled = inbox_pass.unsettled
+    account.unsettled, account.stuck = inbox_pass.unsettled, inbox_pass.stuck
 
 
 def _resample(store: "SampleStore", session: Session) -> "Resample | None":
@@ -119,6 +120,8 @@ class Account:
     refused: "list[Refusal]" = field(default_factory=list)
     unsettled: int = 0
     """Inbox files left for the next pass."""
+    stuck: list[Path] = field(default_factory=list)
+    """Inbox files that were dealt with, and could not be removed."""
 
     def enter(self, result: "Taken | Refusal", *, as_json: bool) -> None:
         from mmd.samples.ingest import Taken
@@ -134,6 +137,11 @@ class Account:
         if as_json:
             print(json.dumps(self._as_json()))
             return
+        for folder, count in Counter(path.parent for path in self.stuck).items():
+            told = (
+                f"mmd: {count} of {folder} stay there: only its owner may remove them; chmod g+w {folder} lets others."
+            )
+            print(one_line(told), file=sys.stderr)
         self._name_repeats()
         print(self._summary())
 
@@ -173,6 +181,7 @@ class Account:
             "already_stored": self._count("already stored"),
             "refused": [{"path": str(refusal.path), "reason": refusal.reason} for refusal in self.refused],
             "unsettled": self.unsettled,
+            "stuck": [str(path) for path in self.stuck],
             "samples": [
                 {
                     "path": str(path),

@@ -93,8 +93,9 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 def _common_options() -> list[click.Option]:
     """Return the options that every command takes, before or after its name."""
     common: dict[str, Any] = {"expose_value": False, "callback": _remember}
-    folder = click.Path(path_type=Path, file_okay=False)
-    file = click.Path(path_type=Path, dir_okay=False)
+    # Whoever may not read them is told so by the command, which knows what to do about it.
+    folder = click.Path(path_type=Path, file_okay=False, readable=False)
+    file = click.Path(path_type=Path, dir_okay=False, readable=False)
     return [
         click.Option(["--state-dir"], type=folder, help="State folder [env: MMD_STATE_DIR].", **common),
         click.Option(["--config", "config_file"], type=file, help="Configuration file [env: MMD_CONFIG].", **common),

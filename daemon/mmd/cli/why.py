@@ -82,7 +82,7 @@ def timeline_view(timeline: "Timeline") -> dict[str, Any]:
 def timeline_lines(timeline: "Timeline") -> list[str]:
     """Return the timeline as a person reads it: one row a reason, a strip of when it held, the oldest left."""
     whole, observed = timeline.until - timeline.since, timeline.observed_seconds
-    lines = [f"In the last {_words(whole)} the daemon ran for {_words(observed)}."]
+    lines = [f"In the last {_words(whole).replace('.0 ', ' ')} mmd ran for {_words(observed)}."]
     if not observed:
         return lines
     possible = _share(timeline.possible_seconds, observed) or 0.0
@@ -131,7 +131,7 @@ def why_lines(answer: dict[str, Any]) -> list[str]:
     """Return the answer as sentences."""
     reasons, lines = answer["reasons"], []
     if answer["state"] in ("training", "evaluating"):
-        lines.append(f"The daemon is {answer['state']}: all conditions hold.")
+        lines.append(f"The daemon is {answer['state']}{'' if answer['overridden'] else ': all conditions hold'}.")
     elif not reasons:
         lines.append(f"Nothing is in the way (state: {answer['state']}).")
     else:

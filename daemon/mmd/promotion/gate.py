@@ -166,7 +166,7 @@ def _explain(code: str, contender: Contender, settings: GateConfig, chance: Chan
     counts = _counts(evidence)
     return {
         "better": (
-            f"Better by more than chance: {counts}, p {_compared(chance.combined)} "
+            f"Better by more than chance: {counts}{_sureness(evidence.judged)}, p {_compared(chance.combined)} "
             f"against {contender.significance(settings):g}."
         ),
         "too_few_to_judge": (
@@ -192,6 +192,14 @@ def _counts(evidence: Evidence) -> str:
     if folds is None:
         return counts
     return f"{counts} and {folds.right_before} -> {folds.right_after} of {folds.total} out of fold"
+
+
+def _sureness(judged: Comparison) -> str:
+    """Say what got better where as many are right as before."""
+    if judged.right_after != judged.right_before:
+        return ""
+    before, after = _mean(judged.before.certainty), _mean(judged.after.certainty)
+    return f", {before:.1%} -> {after:.1%} sure of the true classes"
 
 
 def _compared(p: float) -> str:

@@ -22,7 +22,7 @@ from mmd.samples.store import SampleStore
 
 
 class InboxPass:
-    """One pass; iterate it, then ask `unsettled` for the number of files that were left."""
+    """One pass; iterate it, then ask for what was left: `unsettled` counts, `stuck` names."""
 
     def __init__(
         self, store: SampleStore, inbox: Path, config: SamplesConfig, resample: Resample | None = None
@@ -32,6 +32,9 @@ class InboxPass:
         self._config = config
         self._resample = resample
         self.unsettled = 0
+        """Files that may still be being written."""
+        self.stuck: list[Path] = []
+        """What was stored or refused, in folders of somebody else who lets nobody remove it."""
 
     def __iter__(self) -> Iterator[Taken | Refusal]:
         make_folder(self._inbox)
@@ -41,11 +44,14 @@ class InboxPass:
             fcntl.flock(lock, fcntl.LOCK_EX)
             touched: set[Path] = set()
             for result in ingest(self._store, self._settled(), self._config, self._resample):
-                if isinstance(result, Taken):
-                    result.path.unlink(missing_ok=True)
-                    touched.add(result.path.parent)
-                else:
-                    self._set_aside(result)
+                try:
+                    if isinstance(result, Taken):
+                        result.path.unlink(missing_ok=True)
+                        touched.add(result.path.parent)
+                    else:
+                        self._set_aside(result)
+                except PermissionError:
+                    self.stuck.append(result.path)
                 yield result
             for folder in touched:
                 fsync_folder(folder)
@@ -73,8 +79,13 @@ class InboxPass:
             name = f"{refusal.path.stem}-{number}{refusal.path.suffix}"
             number += 1
         place = refusal.path.relative_to(self._inbox)
-        write_bytes(aside / f"{name}.reason.txt", f"{place}: {refusal.reason}\n".encode(errors="replace"))
-        move(refusal.path, aside / name)
+        told = aside / f"{name}.reason.txt"
+        write_bytes(told, f"{place}: {refusal.reason}\n".encode(errors="replace"))
+        try:
+            move(refusal.path, aside / name)
+        except PermissionError:
+            told.unlink()
+            raise
 
 
 def is_settled(paths: Iterable[Path], *, settle_seconds: float = SETTLE_SECONDS) -> bool:

@@ -103,7 +103,10 @@ class StoreFile(Connected):
             form.require_new_class(name)
             if len(own) >= form.spare:
                 taken = f"all {form.spare} of them are named: {', '.join(own)}" if own else "this one has none"
-                raise InputRefused(f"a new class needs a spare output of the artifact set, and {taken}.")
+                raise InputRefused(
+                    f"a new class needs a spare output of the artifact set, and {taken}; "
+                    "`spare_classes` in the recipe of a set reserves them."
+                )
             self._write_own_classes([*own, name])
         self.form = with_own_classes(self._set_form, [*own, name])
 

@@ -110,8 +110,10 @@ def read_trace(path: Path) -> list[Line]:
     """Read a whole trace. Raises `InputRefused` naming the line that is none; a half last line is left out."""
     try:
         text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputRefused(f"Cannot read the trace {path}: {error}.") from error
+    except OSError as error:
+        raise InputRefused(f"Cannot read the trace {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputRefused(f"{path} is no trace; `mmd run --record FILE` writes one.") from error
     lines = text.split("\n")[:-1]
     head = _parsed(path, 1, lines[0]) if lines else {}
     if head.get("trace") != VERSION:

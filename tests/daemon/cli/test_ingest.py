@@ -221,29 +221,40 @@ def test_a_huge_picture_is_refused_without_being_decoded(state: Path, tmp_path: 
 def test_a_file_that_may_not_be_read_is_named(state: Path, tmp_path: Path) -> None:
     path = write_png(tmp_path / "secret.png", 1)
     path.chmod(0)
-    if os.geteuid() == 0:
-        _open_for_others(tmp_path, state)
-        ran = _run_as_nobody("ingest", path, "--state-dir", state)
-        assert ran.returncode == 3, ran.stderr
-        errors = ran.stderr
-    else:
-        called = call_mmd("ingest", path, state=state)
-        assert called.code == 3
-        errors = called.err
-    assert errors == f"mmd: refused {path}: cannot be read (permission denied); change its owner or mode.\n"
+    _open_for_others(tmp_path, state)
+    told = f"mmd: refused {path}: cannot be read (permission denied); change its owner or mode.\n"
+    assert _without_rights("ingest", path, "--state-dir", state) == (3, told)
     assert stored(state) == 0
 
 
 def test_a_folder_that_may_not_be_read_is_named(state: Path, tmp_path: Path) -> None:
     folder = write_png(tmp_path / "in" / "a.png", 1).parent
     folder.chmod(0)
-    if os.geteuid() == 0:
-        _open_for_others(tmp_path, state)
-        ran = _run_as_nobody("ingest", folder, "--state-dir", state)
-        assert (ran.returncode, len(ran.stderr.splitlines())) == (3, 1), ran.stderr
-    else:
-        assert call_mmd("ingest", folder, state=state).code == 3
+    _open_for_others(tmp_path, state)
+    code, errors = _without_rights("ingest", folder, "--state-dir", state)
+    assert (code, len(errors.splitlines())) == (3, 1), errors
     folder.chmod(stat.S_IRWXU)
+
+
+def test_a_folder_that_nobody_else_may_empty_does_not_keep_the_rest_of_the_inbox(state: Path, tmp_path: Path) -> None:
+    inbox = state / "inbox"
+    (inbox / "dog").mkdir(parents=True)
+    _open_for_others(tmp_path, state)
+    files = [write_png(inbox / "dog" / "a.png", 1), inbox / "dog" / "notes.txt", write_png(inbox / "loose.png", 2)]
+    files[1].write_text("text")
+    for file in files:
+        os.utime(file, (1, 1))
+    files[0].parent.chmod(0o555)
+    for _ in range(2):
+        code, errors = _without_rights("ingest", "--inbox", "--state-dir", state)
+    files[0].parent.chmod(0o777)
+    stays = (
+        f"mmd: 2 of {inbox / 'dog'} stay there: only its owner may remove them; chmod g+w {inbox / 'dog'} lets others."
+    )
+    assert (code, errors.splitlines()[-1]) == (3, stays), errors
+    assert stored(state) == 2
+    assert [file.exists() for file in files] == [True, True, False]
+    assert list((inbox / ".refused").iterdir()) == []
 
 
 def _open_for_others(tmp_path: Path, state: Path) -> None:
@@ -258,10 +269,19 @@ def _open_for_others(tmp_path: Path, state: Path) -> None:
         path.chmod(0o777 if path.is_dir() else 0o666)
 
 
+def _without_rights(*arguments: object) -> tuple[int, str]:
+    """Run `mmd` as somebody whom modes hold back; return its exit code and what it said on stderr."""
+    if os.geteuid() == 0:
+        ran = _run_as_nobody(*arguments)
+        return ran.returncode, ran.stderr
+    called = call_mmd(*arguments)
+    return called.code, called.err
+
+
 def _run_as_nobody(*arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run `mmd` in a child that imports everything as root and then gives its rights away."""
     code = (
-        "import os, sys, urllib.request, PIL.Image, PIL.PngImagePlugin, numpy\n"
+        "import os, sys, urllib.request, PIL.Image, numpy; PIL.Image.init()\n"
         "import mmd.cli.ingest, mmd.samples.ingest, mmd.samples.inbox_pass\n"
         "os.environ['HOME'] = '/'; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "from mmd.cli.main import main; main()"

@@ -42,7 +42,9 @@ def test_a_forced_round_names_what_it_ignores(tmp_path: Path) -> None:
         board.board.unplug()
         board.start()
         ask(board.state.control_socket, {"request": "train", "force": True})
+        wait_for_trainer(board)
         lines = call_mmd("why", state=board.state.root, config=board.config).out.splitlines()
+        assert lines[0] == "The daemon is training."
         assert lines[1] == "You forced this round: conditions are not obeyed."
         assert lines[2] == "- ignored: The board runs on battery: battery is discharging. [on_battery]"
 
@@ -102,7 +104,7 @@ def write_day(state: Path) -> None:
 def test_looking_back_says_what_held_and_what_cost_most(tmp_path: Path) -> None:
     write_day(tmp_path)
     lines = call_mmd("why", "--since", "24h", state=tmp_path).out.splitlines()
-    assert lines[0] == "In the last 24.0 h the daemon ran for 23.0 h."
+    assert lines[0] == "In the last 24 h mmd ran for 23.0 h."
     assert lines[1] == "Training was possible for 6.0 h of that (26%), and ran for 6.0 h."
     assert lines[2] == "user_active cost most: it alone kept training back for 11.0 h."
     assert [line.split()[:6] for line in lines[4:]] == [
@@ -124,7 +126,7 @@ def test_looking_back_as_json_has_the_whole_timeline(tmp_path: Path) -> None:
 def test_a_time_in_which_no_daemon_ran_has_nothing_to_tell(tmp_path: Path) -> None:
     write_day(tmp_path)
     ran = call_mmd("why", "--since", "30m", state=tmp_path)
-    assert ran.out == "In the last 30 min the daemon ran for 0 s.\n"
+    assert ran.out == "In the last 30 min mmd ran for 0 s.\n"
     assert json.loads(call_mmd("why", "--since", "30m", "--json", state=tmp_path).out)["possible_fraction"] is None
 
 

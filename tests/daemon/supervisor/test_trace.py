@@ -158,6 +158,15 @@ def test_what_is_no_trace_is_refused_with_its_line(tmp_path: Path, text: str, wo
         read_trace(tmp_path / "trace")
 
 
+def test_a_trace_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    with pytest.raises(InputRefused, match=rf"^Cannot read the trace {path}: No such file or directory\.$"):
+        read_trace(path)
+    path.write_bytes(b"\x89PNG")
+    with pytest.raises(InputRefused, match=rf"^{path} is no trace; `mmd run --record FILE` writes one\.$"):
+        read_trace(path)
+
+
 def test_a_trace_that_was_cut_off_in_a_line_is_read_up_to_it(tmp_path: Path) -> None:
     (tmp_path / "trace").write_text('{"trace": 1}\n{"at": 5, "readings": {}}\n{"at": 6, "rea')
     assert [line.at for line in read_trace(tmp_path / "trace")] == [5.0]
