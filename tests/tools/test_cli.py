@@ -22,6 +22,12 @@ def test_every_command_has_help(name: str) -> None:
     assert "--help" in ran.out
 
 
+@pytest.mark.parametrize("group", [(), ("prepare",), ("bench",)])
+def test_no_command_s_line_is_cut_short(group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in call_tools(*group, "--help").out.split("Commands:")[1]
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -154,7 +154,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-@click.command("export")
+@click.command("export", short_help="Write the Mentee as one ONNX file, fp32 or int8.")
 @click.argument("artifact_set", metavar="[SET]", type=FOLDER, required=False)
 @click.option(
     "--checkpoint", type=FILE, help="With these parameters (a round's checkpoint, or parameters.safetensors)."

@@ -18,7 +18,7 @@ def prepare() -> None:
     """Make training data out of public files."""
 
 
-@prepare.command("digits")
+@prepare.command("digits", short_help="Split MNIST's training digits by writer.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the files are.")
 @click.option("--out", type=FILE, required=True, help="The digits, split by writer (.npz).")
 @click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")
@@ -47,7 +47,7 @@ def prepare_digits(data: Path, out: Path, anchor_file: Path) -> None:
     click.echo(f"Wrote {out} and {anchor_file} ({len(anchor.labels)} digits: even for replay, odd for the gate).")
 
 
-@prepare.command("speech")
+@prepare.command("speech", short_help="Split spoken digits by speaker and take.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="DIGIT_SPEAKER_TAKE.wav.")
 @click.option("--recipe", "recipe_file", type=FILE, required=True, help="The recipe, for what is stored.")
 @click.option("--stranger", required=True, help="The speaker whom no network is to hear.")
@@ -61,7 +61,7 @@ def prepare_speech(data: Path, recipe_file: Path, stranger: str, out: Path, anch
     _save_takes(read_speech(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
 
-@prepare.command("motion")
+@prepare.command("motion", short_help="Cut wrist motion into windows, split by person and take.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="watch_dataset.npy.")
 @click.option("--recipe", "recipe_file", type=FILE, required=True, help="The recipe, for the classes.")
 @click.option("--stranger", required=True, help="The person whom no network is to know, such as `person 01`.")
@@ -75,7 +75,7 @@ def prepare_motion(data: Path, recipe_file: Path, stranger: str, out: Path, anch
     _save_takes(read_motion(data, load_recipe(recipe_file)), stranger, out, anchor_file)
 
 
-@prepare.command("fashion")
+@prepare.command("fashion", short_help="Split Fashion-MNIST's training pictures.")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="The four files.")
 @click.option("--out", type=FILE, required=True, help="The pictures, split (.npz).")
 @click.option("--anchor", "anchor_file", type=FILE, required=True, help="The anchor set (.npz).")

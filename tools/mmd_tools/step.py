@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.generic]]
 
 
-@click.command("step")
+@click.command("step", short_help="Run optimizer steps on given batches.")
 @click.argument("artifact_set", metavar="SET", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--engine", type=click.Choice(["portable", "ort_training"]), required=True)
-@click.option("--variant", type=click.Choice(["cached", "fused"]), default="cached", show_default=True)
+@click.option("--engine", type=click.Choice(["portable", "ort_training"]), required=True, help="Runs the step.")
+@click.option(
+    "--variant",
+    type=click.Choice(["cached", "fused"]),
+    default="cached",
+    show_default=True,
+    help="Of the step: with the Mentor in it, or its answers given.",
+)
 @click.option("--batches", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Arrays to step on.")
 @click.option("--steps", type=click.IntRange(min=1), required=True, help="Number of optimizer steps.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the engine.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the results go.")
 def step(artifact_set: Path, engine: str, variant: str, batches: Path, steps: int, threads: int, out: Path) -> None:
     """Run optimizer steps from the set's shipped parameters on given batches.

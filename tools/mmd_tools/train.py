@@ -26,8 +26,14 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--out", type=FILE, required=True, help="The trained network (ONNX).")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the recipe's.")
-@click.option("--engine", type=click.Choice(["auto", "portable", "ort_training"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "portable", "ort_training"]),
+    default="auto",
+    show_default=True,
+    help="Runs the steps.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the engine.")
 def train(
     net_name: str,
     start: Path | None,

@@ -263,7 +263,7 @@ def _relative(ours: Floats, theirs: Floats, *, floor: float) -> float:
     return difference and difference / max(float(np.abs(theirs).max(initial=0.0)), floor, 1e-30)
 
 
-@click.command("verify")
+@click.command("verify", short_help="Check a set: hashes, operators, and that the engines agree.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(folder: Path, as_json: bool) -> None:

@@ -15,6 +15,6 @@ BENCHMARKS = {
 }
 
 
-@click.group("bench", cls=LazyGroup, places=BENCHMARKS)
+@click.group("bench", cls=LazyGroup, places=BENCHMARKS, short_help="Measure the product.")
 def bench() -> None:
     """Measure the product; every figure of time but those of `preemption` and `idle` is a ratio within one run."""

@@ -52,10 +52,16 @@ CASES = {
 }
 
 
-@click.command("epoch")
-@click.option("--case", "names", type=click.Choice(list(CASES)), multiple=True, help="Default: 32 and 64, their size.")
+@click.command("epoch", short_help="Time epochs with the Mentor cached and fused.")
+@click.option(
+    "--case",
+    "names",
+    type=click.Choice(list(CASES)),
+    multiple=True,
+    help="Repeatable. [default: 32 and 64, their size]",
+)
 @click.option("--quick", is_flag=True, help="A Mentor of a quarter of the channels, few steps.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the engine.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="How often they alternate.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def epoch_command(names: tuple[str, ...], quick: bool, threads: int, rounds: int, as_json: bool) -> None:

@@ -49,7 +49,7 @@ class Look:
     """Used since then."""
 
 
-@click.command("idle")
+@click.command("idle", short_help="Say what the daemon costs while it does nothing.")
 @click.option("--seconds", default=300.0, show_default=True, type=click.FloatRange(min=1.0), help="To watch.")
 @click.option("--samples", default=10_000, show_default=True, type=click.IntRange(min=1), help="In the store.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every look.")

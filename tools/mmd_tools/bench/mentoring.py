@@ -25,7 +25,7 @@ Job = tuple[int, str]
 """A seed and a Mentee."""
 
 
-@click.command("mentoring")
+@click.command("mentoring", short_help="Train fresh Mentees with and without the Mentor.")
 @click.option("--dataset", type=click.Choice(["digits", "fashion"]), default="digits", show_default=True)
 @click.option("--data", type=FOLDER, required=True, help="The files of `mmd-tools prepare digits`, or `fashion`.")
 @click.option(
@@ -35,11 +35,9 @@ Job = tuple[int, str]
     "--mentor", type=FILE, help="Fashion: the Mentor that `mmd-tools train` made. [default: DATA/mentor.onnx]"
 )
 @click.option("--recipe", "recipe_file", type=FILE, help="Fashion: [default: artifacts/fashion/recipe.toml]")
-@click.option("--seed", "seeds", type=int, multiple=True, help="Give it again. [default: 1 to 10]")
-@click.option("--mentee", "names", type=click.Choice(MENTEE_NAMES), multiple=True, help="Only these. Give it again.")
-@click.option(
-    "--per-class", "sizes", type=click.Choice(ALL_SIZES), multiple=True, help="So many samples. Give it again."
-)
+@click.option("--seed", "seeds", type=int, multiple=True, help="Repeatable. [default: 1 to 10]")
+@click.option("--mentee", "names", type=click.Choice(MENTEE_NAMES), multiple=True, help="Only these; repeatable.")
+@click.option("--per-class", "sizes", type=click.Choice(ALL_SIZES), multiple=True, help="So many samples; repeatable.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--quick", is_flag=True, help="One seed, the smallest Mentee, few samples.")
 @click.option("--resume", is_flag=True, help="Keep all that was done before; only what is not there is done.")

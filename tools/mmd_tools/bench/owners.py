@@ -25,15 +25,15 @@ QUICK_OWNERS, QUICK_SIZES = 3, (10, 50)
 _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 
 
-@click.command("owners")
+@click.command("owners", short_help="Let the product learn from each of many owners.")
 @click.option("--kind", type=click.Choice(["digits", "speech", "motion"]), default="digits", show_default=True)
 @click.option("--data", type=FOLDER, help="The public files of the kind. Digits without it: the one shipped owner.")
 @click.option("--set", "set_folder", type=FOLDER, help="Digits: the artifact set. [default: the shipped one]")
 @click.option("--recipe", "recipe_file", type=FILE, help="The others: [default: artifacts/KIND/recipe.toml]")
 @click.option("--sets", type=FOLDER, help="The others: where a set a person lies, or is made (minutes each).")
 @click.option("--owners", "count", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Give it again.")
-@click.option("--row", "rows", multiple=True, metavar="ROW", help="Only this round of the table. Give it again.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Repeatable.")
+@click.option("--row", "rows", multiple=True, metavar="ROW", help="Only this round of the table; repeatable.")
 @click.option("--out", type=FOLDER, default=Path("docs/results"), show_default=True)
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
 @click.option("--partly", is_flag=True, help="The owners label a fifth of their samples.")

@@ -58,8 +58,8 @@ class Flip:
     """All threads shown as stopped."""
 
 
-@click.command("preemption")
-@click.option("--flips", default=200, show_default=True, type=click.IntRange(min=1))
+@click.command("preemption", short_help="Say how soon the trainer stops without the charger.")
+@click.option("--flips", default=200, show_default=True, type=click.IntRange(min=1), help="How often it is pulled.")
 @click.option("--load", default=0, show_default=True, type=click.IntRange(min=0), help="Busy processes beside it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every time.")
 def preemption_command(flips: int, load: int, as_json: bool) -> None:

@@ -82,9 +82,15 @@ class Measured:
         }
 
 
-@click.command("serve")
+@click.command("serve", short_help="Ask the server while a round trains and models change.")
 @click.option("--cycles", default=60, show_default=True, type=click.IntRange(min=1), help="Rounds of all four phases.")
-@click.option("--phase-seconds", default=0.5, show_default=True, type=click.FloatRange(min=0.01))
+@click.option(
+    "--phase-seconds",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(min=0.01),
+    help="How long each phase lasts.",
+)
 @click.option("--quick", is_flag=True, help="Three short cycles: that it works, not how quick it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every time.")
 def serve_command(cycles: int, phase_seconds: float, quick: bool, as_json: bool) -> None:

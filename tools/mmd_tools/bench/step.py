@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 _WARM_UP = 2
 
 
-@click.command("step")
-@click.option("--case", "names", type=click.Choice(["a", "b", "c", "d"]), multiple=True, help="Default: all four.")
+@click.command("step", short_help="Time one optimizer step on three engines.")
+@click.option(
+    "--case", "names", type=click.Choice(["a", "b", "c", "d"]), multiple=True, help="Repeatable. [default: all four]"
+)
 @click.option("--quick", is_flag=True, help="Fewer rounds: enough to see an order of magnitude.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), multiple=True, default=(1, 2), show_default=True, help="May be repeated."
+    "--threads", type=click.IntRange(min=1), multiple=True, default=(1, 2), show_default=True, help="Repeatable."
 )
 @click.option("--rounds", type=click.IntRange(min=1), help="How often the contenders alternate.  [default: 8]")
 @click.option("--torch-python", default=sys.executable, help="The interpreter that has PyTorch.  [default: this one]")

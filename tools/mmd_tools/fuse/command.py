@@ -50,7 +50,7 @@ def fuse_command(
         console.print(f"Wrote the artifact set {out}; check it with `mmd-tools verify {out}`.")
 
 
-@click.command("pairs")
+@click.command("pairs", short_help="Rank the layers of Mentor and Mentee; build nothing.")
 @click.option("--mentor", type=_FILE, required=True, help="The big network (ONNX).")
 @click.option("--mentee", type=_FILE, required=True, help="The small one (ONNX).")
 @click.option("--recipe", type=_FILE, required=True, help="The recipe (TOML).")

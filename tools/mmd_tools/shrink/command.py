@@ -46,23 +46,37 @@ def parse_bytes(text: str) -> float:
     return float(found[1]) * _UNITS[found[2].lower()]
 
 
-@click.command("shrink")
+@click.command("shrink", short_help="Derive a Mentee from a Mentor.")
 @click.argument("mentor", type=FILE)
 @click.option("--width", "widths", type=FACTOR, multiple=True, help="Share of the channels that stay; repeatable.")
 @click.option("--depth", "depths", type=FACTOR, multiple=True, help="Share of the removable blocks; repeatable.")
 @click.option("--resolution", "resolutions", type=FACTOR, multiple=True, help="1, 0.5, 0.25, ...; repeatable.")
-@click.option("--by", type=click.Choice(["weights", "activations"]), default="weights", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["weights", "activations"]),
+    default="weights",
+    show_default=True,
+    help="What makes a filter a strong one.",
+)
 @click.option("--data", "data_file", type=FILE, help="Train and judge on this (.npz of `mmd-tools prepare`).")
 @click.option("--recipe", "recipe_file", type=FILE, help="Of the data: classes and how the input is normalised.")
 @click.option("--epochs", type=click.IntRange(min=1), default=2, show_default=True, help="Of training each candidate.")
-@click.option("--train-samples", type=click.IntRange(min=32), default=4000, show_default=True)
+@click.option(
+    "--train-samples",
+    type=click.IntRange(min=32),
+    default=4000,
+    show_default=True,
+    help="Of --data, for each candidate.",
+)
 @click.option("--spare-classes", type=click.IntRange(min=0), help="Outputs for new classes [default: the recipe's].")
 @click.option("--memory", default="", help="What the trainer may take on the board, as 512MB.")
 @click.option("--minutes", type=_Number(min=0, min_open=True), default=math.inf, help="A round may take.")
 @click.option("--samples", type=click.IntRange(min=1), default=200, show_default=True, help="Of the owner, in a round.")
 @click.option("--round-epochs", type=click.IntRange(min=1), help="Of a round [default: the recipe's, or 10].")
 @click.option("--batch", type=click.IntRange(min=1), help="Samples a step [default: the recipe's, or 32].")
-@click.option("--slowdown", type=_Number(min=0, min_open=True), default=1.0, help="Of the board against here.")
+@click.option(
+    "--slowdown", type=_Number(min=0, min_open=True), default=1.0, show_default=True, help="Of the board against here."
+)
 @click.option("--out", type=FILE, required=True, help="The best candidate that fits (ONNX).")
 @click.option("--plot", type=FILE, help="The frontier as a picture (PNG; needs the bench extra).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
