@@ -25,7 +25,7 @@ from tests.support import Ran, eventually
 from mmd.supervisor.journal import STATE_CHANGED
 
 SUITE, PYTHON = "trixie", "3.13"
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "python3-dbusmock")
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 NEWEST_GLIBC = 41
 """trixie has glibc 2.41."""

@@ -189,18 +189,18 @@ cooldown_seconds = 0
 NO_WATCHDOG = "[Service]\nWatchdogSec=0\n"
 SOON_SECONDS = 30.0
 DESKTOP = "account required pam_permit.so\nsession required pam_systemd.so type=wayland class=user\n"
-UPOWER = """\
-<busconfig><policy user="root"><allow own="org.freedesktop.UPower"/></policy></busconfig>
+UPOWER_POLICY = """\
+<busconfig><policy user="root">
+<allow own="org.freedesktop.UPower"/><allow send_destination="org.freedesktop.UPower"/>
+</policy></busconfig>
 """
-UPOWER_SIGNAL = """
-from jeepney import DBusAddress, message_bus, new_signal
-from jeepney.io.blocking import open_dbus_connection
-bus = open_dbus_connection("SYSTEM")
-bus.send_and_get_reply(message_bus.RequestName("org.freedesktop.UPower"))
-properties = DBusAddress("/org/freedesktop/UPower", interface="org.freedesktop.DBus.Properties")
-body = ("org.freedesktop.UPower", {"OnBattery": ("b", True)}, [])
-bus.send(new_signal(properties, "PropertiesChanged", "sa{sv}as", body))
-"""
+UPOWER = ["/usr/bin/python3", "-m", "dbusmock", "--system", "--template", "upower"]
+CHARGER = "/org/freedesktop/UPower/devices/line_power_AC"
+UPOWER_SAYS = {
+    "DeviceAdded": ("AddAC", "ss", "line_power_AC", "a charger"),
+    "PropertiesChanged": ("SetDeviceProperties", "oa{sv}", CHARGER, "1", "Online", "b", "false"),
+}
+"""What python-dbusmock's UPower does on a call, by the signal that it sends."""
 
 
 @pytest.fixture
@@ -253,13 +253,19 @@ def test_the_desktop_tells_by_logind_that_its_user_is_there_or_away(listening: M
 
 def test_a_word_of_upower_makes_the_daemon_look_at_once(listening: Machine) -> None:
     machine = listening
-    machine.write("/etc/dbus-1/system.d/mmd-test.conf", UPOWER)
+    machine.write("/etc/dbus-1/system.d/mmd-test.conf", UPOWER_POLICY)
     machine.check("systemctl", "reload", "dbus")
-    machine.check("runuser", "-u", "mmd", "--", "touch", "/var/lib/mmd/held")
-    assert "held_by_user" not in machine.last_reasons()
-    machine.check("/opt/mmd/bin/python", "-c", UPOWER_SIGNAL)
-    eventually(lambda: "held_by_user" in machine.last_reasons(), within=SOON_SECONDS, every=0.2)
-    machine.mmd("resume")
+    machine.check("systemd-run", "--unit=upower", *UPOWER)
+    call = ["busctl", "call", "org.freedesktop.UPower", "/org/freedesktop/UPower", "org.freedesktop.DBus.Mock"]
+    eventually(lambda: machine.run("busctl", "status", "org.freedesktop.UPower").code == 0)
+    for member, *arguments in UPOWER_SAYS.values():
+        machine.check("runuser", "-u", "mmd", "--", "touch", "/var/lib/mmd/held")
+        assert "held_by_user" not in machine.last_reasons()
+        machine.check(*call, member, *arguments)
+        eventually(lambda: "held_by_user" in machine.last_reasons(), within=SOON_SECONDS, every=0.2)
+        machine.mmd("resume")
+        eventually(lambda: "held_by_user" not in machine.last_reasons())
+    machine.check("systemctl", "stop", "upower")
 
 
 def test_a_reload_reads_the_configuration_again_and_a_wrong_one_changes_nothing(service: Machine) -> None:
