@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.arm import machine, parity, roots
+from tests.arm.case import INT8_OUT, OUT, REFERENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROW = "{:<9} {:<11} {:<13} {:>7}  {}"
@@ -66,11 +67,11 @@ def run(cases: tuple[Case, ...], cache: Path, mirror: machine.Mirror | None) -> 
         common = [f"--product={product}", *(["--only", *SHORT] if mirror is None else [])]
         work = _work_folder(here / "x86", batches)
         _follow([*common, f"--work={work}"], [], Case("host", "x86-64"), tally)
-        reference = work / "steps.npz"
+        references = [work / name for name in (OUT, INT8_OUT) if (work / name).exists()]
         for case in cases:
             work = _work_folder(here / f"{case.suite}-{case.cpu}", batches)
-            if reference.exists():
-                shutil.copy(reference, work / "reference.npz")
+            for reference in references:
+                shutil.copy(reference, work / REFERENCE)
             places = [f"--{name}={path}" for name, path in made[case.suite].items()]
             _follow([*common, *places, f"--work={work}", f"--cpu={case.cpu}"], machine.NAMESPACE, case, tally)
     return tally
@@ -87,7 +88,7 @@ def _installed(cache: Path, suite: str, built: Path, mirror: machine.Mirror | No
 
 
 def _work_folder(folder: Path, batches: Path) -> Path:
-    folder.mkdir()
+    (folder / REFERENCE).mkdir(parents=True)
     shutil.copy(batches, folder / "batches.npz")
     return folder
 

@@ -14,15 +14,29 @@ from typing import Any
 from tests.arm import parity
 from tests.arm.board import Board, StepFailed, entered
 
+OWNER = "mmd/shipped/owner"
 CONFIG = """\
 [training]
 epochs = 8
 checkpoint_every_steps = 10
 """
 """A short round: it is the arithmetic that is on trial here, not the recipe."""
+INT8_CONFIG = """\
+[training]
+epochs = 8
+[gate]
+folds = 0
+[promotion]
+int8 = true
+"""
+"""The same without fold models: what is new is how a candidate is made, judged and served."""
 PREDICTED_PER_CLASS = 2
 OUT = "steps.npz"
 """What the steps with the Mentor's answers kept gave."""
+INT8_OUT = "int8.json"
+"""What the int8 model said about the shipped writer's digits."""
+REFERENCE = "reference"
+"""The folder of what x86 gave, under the same names."""
 
 
 def installation(board: Board) -> str:
@@ -56,7 +70,7 @@ def train(board: Board) -> str:
 
 def predict(board: Board) -> str:
     """The model that the gate chose answers."""
-    folder = board.product / "mmd/shipped/owner"
+    folder = board.product / OWNER
     chosen = [path for each in sorted(folder.iterdir()) for path in sorted(each.glob("*.png"))[:PREDICTED_PER_CLASS]]
     there = [board.product_there / path.relative_to(board.product) for path in chosen]
     answers = [json.loads(line) for line in board.mmd("predict", "--json", *there).splitlines()]
@@ -80,12 +94,32 @@ def models(board: Board) -> str:
     return _require(sum(each["serves"] for each in listed) == 1, said)
 
 
+def int8(board: Board) -> str:
+    """A round of int8 candidates ends in a promotion, and its model answers as the one that x86 made."""
+    (board.work / "int8.toml").write_text(INT8_CONFIG, encoding="utf-8")
+    places = ("--state-dir", board.work_there / "int8", "--config", board.work_there / "int8.toml")
+    board.mmd("init", *places)
+    board.mmd("ingest", _owner(board), *places)
+    done = json.loads(board.mmd("train", "--force", "--json", *places))
+    (serving,) = [each for each in json.loads(board.mmd("models", "--json", *places)) if each["serves"]]
+    is_served = done["outcome"] == "promoted" and serving["precision"] == "int8"
+    _require(is_served, f"{done['outcome']}: {done['reason']} {serving['precision']} serves")
+    answers = [json.loads(line) for line in board.mmd("predict", "--json", *places, _owner(board)).splitlines()]
+    (board.work / INT8_OUT).write_text(json.dumps(answers), encoding="utf-8")
+    right = sum(Path(answer["path"]).parent.name == answer["label"] for answer in answers)
+    said = f"promoted, {right} of {len(answers)} right"
+    if not board.is_emulated:
+        return f"{said}: the reference"
+    agreement = parity.compare_answers(board.work / REFERENCE / INT8_OUT, board.work / INT8_OUT)
+    return _require(agreement.is_tolerated, f"{said}; {agreement}")
+
+
 def steps(board: Board) -> str:
     """The same batches give the same training steps; the x86 board's own are what the others are compared with."""
     mine = _taken(board, "cached")
     if not board.is_emulated:
         return f"{parity.STEPS} steps: the reference"
-    difference = parity.compare(board.work / "reference.npz", mine)
+    difference = parity.compare(board.work / REFERENCE / OUT, mine)
     return _require(difference.is_tolerated, f"{parity.STEPS} steps, from x86: {difference}")
 
 
@@ -105,11 +139,22 @@ def _taken(board: Board, variant: str) -> Path:
     return board.work / out
 
 
-STEPS: tuple[Callable[[Board], str], ...] = (installation, init, ingest, train, predict, status, models, steps, fused)
+STEPS: tuple[Callable[[Board], str], ...] = (
+    installation,
+    init,
+    ingest,
+    train,
+    predict,
+    status,
+    models,
+    int8,
+    steps,
+    fused,
+)
 
 
 def _owner(board: Board) -> Path:
-    return board.product_there / "mmd/shipped/owner"
+    return board.product_there / OWNER
 
 
 def _serving(board: Board) -> int:

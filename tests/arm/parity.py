@@ -1,5 +1,6 @@
 """Do two processors compute the same training steps? Makes the batches and compares the results."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ BATCH_SIZE = 16
 UNLABELLED = 3
 LOSS_TOLERANCE = 1e-5
 PARAMETER_TOLERANCE = 1e-4
+SAME_ANSWERS = 0.98
+PROBABILITY_TOLERANCE = 0.1
+"""Of int8: where a number lies between two steps of 1/256 of its range, rounding decides, and a few of them add up."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,23 @@ class Difference:
         return f"losses {self.losses:.1e}, gradients {self.gradients:.1e}, parameters {self.parameters:.1e}"
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Two lots of answers of `mmd predict --json` about the same samples."""
+
+    same: int
+    total: int
+    furthest: float
+    """The largest difference between two probabilities."""
+
+    @property
+    def is_tolerated(self) -> bool:
+        return 0 < self.total <= self.same / SAME_ANSWERS and self.furthest <= PROBABILITY_TOLERANCE
+
+    def __str__(self) -> str:
+        return f"{self.same} of {self.total} labels as on x86, probabilities {self.furthest:.1e}"
+
+
 def write_batches(artifact_set: Path, path: Path) -> None:
     """Write normalised batches of the set's own anchor samples; a few of them lose their labels."""
     import numpy as np
@@ -49,6 +70,17 @@ def write_batches(artifact_set: Path, path: Path) -> None:
     labels[:UNLABELLED] = -1
     shape = (BATCHES, BATCH_SIZE)
     np.savez(path, inputs=inputs.reshape(*shape, *manifest.input.shape), labels=labels.reshape(shape))
+
+
+def compare_answers(reference: Path, other: Path) -> Agreement:
+    """Return how far the answers in `other` are from those in `reference`, in the same order."""
+    pairs = list(zip(*(json.loads(path.read_text(encoding="utf-8")) for path in (reference, other)), strict=True))
+    distances = [
+        abs(one["probabilities"][name] - two["probabilities"][name])
+        for one, two in pairs
+        for name in one["probabilities"]
+    ]
+    return Agreement(sum(one["label"] == two["label"] for one, two in pairs), len(pairs), max(distances, default=0.0))
 
 
 def compare(reference: Path, other: Path) -> Difference:

@@ -1,5 +1,6 @@
 """Do the parts of `make arm-test` that need no emulation do what the whole relies on?"""
 
+import json
 import os
 import platform
 import sys
@@ -56,6 +57,27 @@ def test_results_with_different_names_are_not_compared(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", losses=np.zeros(2))
     with pytest.raises(ValueError, match="different names"):
         parity.compare(write_result(tmp_path / "a.npz"), tmp_path / "other.npz")
+
+
+def write_answers(path: Path, *answers: tuple[str, float]) -> Path:
+    told = [{"label": label, "probabilities": {"0": p, "1": 1 - p}} for label, p in answers]
+    path.write_text(json.dumps(told), encoding="utf-8")
+    return path
+
+
+def test_int8_answers_agree_by_label_and_nearly_by_probability(tmp_path: Path) -> None:
+    reference = write_answers(tmp_path / "a.json", ("0", 0.9), ("1", 0.3))
+    near = parity.compare_answers(reference, write_answers(tmp_path / "b.json", ("0", 0.88), ("1", 0.3)))
+    assert (near.same, near.total, near.is_tolerated) == (2, 2, True)
+    assert near.furthest == pytest.approx(0.02)
+    assert not parity.compare_answers(
+        reference, write_answers(tmp_path / "c.json", ("0", 0.9), ("0", 0.3))
+    ).is_tolerated
+    assert not parity.compare_answers(
+        reference, write_answers(tmp_path / "d.json", ("0", 0.7), ("1", 0.3))
+    ).is_tolerated
+    empty = write_answers(tmp_path / "e.json")
+    assert not parity.compare_answers(empty, empty).is_tolerated
 
 
 def test_a_plain_user_is_told_why_nothing_runs(

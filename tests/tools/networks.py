@@ -199,7 +199,13 @@ def recipe(folder: Path, **changes: object) -> Recipe:
 
 
 def one_batch_descends(
-    artifact_set: ArtifactSet, inputs: np.ndarray, labels: np.ndarray, *, steps: int, engine: str = "portable"
+    artifact_set: ArtifactSet,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    steps: int,
+    engine: str = "portable",
+    learning_rate: float = 1e-3,
 ) -> list[float]:
     """Take some steps on one batch, the Mentor in the step, hold that the loss has gone down and return it by step."""
     from mmd.artifact.load import normalise
@@ -210,7 +216,7 @@ def one_batch_descends(
     opened = open_engine(artifact_set, name=engine, variant="fused")
     batch = Batch(normalise(inputs, manifest.input), labels.astype(np.int64))
     weights = LossWeights(alpha=1.0, betas=(0.1,) * len(manifest.probes), gamma=0.5, temperature=4.0)
-    losses = [opened.step(batch, weights, 1e-3) for _ in range(steps)]
+    losses = [opened.step(batch, weights, learning_rate) for _ in range(steps)]
     assert all(np.isfinite(each.total) for each in losses)
     assert losses[-1].total < losses[0].total
     return [each.total for each in losses]

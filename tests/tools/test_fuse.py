@@ -155,6 +155,15 @@ def test_without_a_mentor_the_set_trains_on_labels_alone(tmp_path: Path) -> None
     assert not failed(verify(out))
 
 
+def test_without_a_mentor_both_variants_take_the_same_memory(tmp_path: Path) -> None:
+    known = open_set(made(tmp_path, None, plain(3))).manifest.memory_estimate_bytes
+    engines = {"portable", "ort_training", "portable.fused", "ort_training.fused"}
+    assert engines | {"portable.in_quarters", "portable.fused.in_quarters"} <= set(known)
+    for key in ("portable", "ort_training"):
+        assert known[f"{key}.fused"] == known[key]
+    assert known["portable.fused.in_quarters"] == known["portable.in_quarters"]
+
+
 def test_names_of_the_step_are_freed_for_it(tmp_path: Path) -> None:
     net = networks.Net(8)
     x = net.add("Relu", net.conv("x", 1, 4), out="loss")
@@ -284,6 +293,25 @@ def test_a_folder_in_use_is_replaced_only_by_force(tmp_path: Path) -> None:
     fuse(big, small, recipe(tmp_path), out, force=True)
     assert not (out / "precious").exists()
     assert not failed(verify(out))
+
+
+@pytest.mark.parametrize("target", ["there", "empty", "gone"])
+def test_a_link_stays_a_link_and_the_folder_behind_it_is_written(target: str, tmp_path: Path) -> None:
+    big, small = save(plain(4), tmp_path, "M.onnx"), save(plain(3), tmp_path, "S.onnx")
+    behind, link = tmp_path / "disk" / "sets", tmp_path / "set"
+    behind.parent.mkdir()
+    if target != "gone":
+        behind.mkdir()
+    if target == "there":
+        (behind / "old").touch()
+        with pytest.raises(UsageError, match="--force"):
+            fuse(big, small, recipe(tmp_path), link.parent / "disk" / "sets")
+    link.symlink_to("disk/sets")
+    fuse(big, small, recipe(tmp_path), link, force=target == "there")
+    assert (link.is_symlink(), link.readlink()) == (True, Path("disk/sets"))
+    assert [path.name for path in behind.parent.iterdir()] == ["sets"]
+    assert not (behind / "old").exists()
+    assert not failed(verify(behind))
 
 
 def test_differences_are_told_with_the_tolerance(tmp_path: Path) -> None:

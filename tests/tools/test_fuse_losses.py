@@ -1,5 +1,6 @@
 """Do the losses of the step equal their formulas? Compared with numpy in double precision."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mmd.training.engines import open_engine
 from mmd.training.mentor_outputs import CachedMentor, target_bytes
 from mmd.training.rows import ArrayInputs
 from mmd_tools.fuse import fuse
-from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES
+from mmd_tools.fuse.losses import HINT_LOSSES, SOFT_LOSSES, label_loss
 from mmd_tools.recipe import LossRecipe, ProbeRecipe
 from mmd_tools.verify import verify
 
@@ -121,6 +122,13 @@ def test_every_term_has_a_formula() -> None:
     assert SOFT_FORMULAS.keys() == SOFT_RECIPES.keys() == SOFT_LOSSES.keys()
 
 
+@pytest.mark.parametrize("term", [label_loss, *HINT_LOSSES.values(), *SOFT_LOSSES.values()])
+def test_every_term_says_its_formula_and_where_it_is_from(term: Callable[..., None]) -> None:
+    told = term.__doc__ or ""
+    assert re.search(r"mean|SUM", told)
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}", told)
+
+
 @pytest.mark.parametrize("soft", SOFT_FORMULAS)
 def test_each_soft_loss_equals_its_formula(soft: str, tmp_path: Path) -> None:
     labels = [0, 3, -1, 1, -1]
@@ -215,6 +223,14 @@ def test_of_attention_the_board_keeps_one_number_a_place(tmp_path: Path) -> None
     assert target_bytes(manifest) == 2 * (layer[0, 0].size + len(manifest.classes))
     cached, _ = open_engine(artifact_set).gradients(Batch(x, np.array([0, 1, 2]), outputs), WEIGHTS)
     assert cached.hints[0] == pytest.approx(losses.hints[0], rel=1e-2)
+
+
+def test_of_similarity_the_board_keeps_the_layer_whole(tmp_path: Path) -> None:
+    losses_of(tmp_path, "similarity", [0, 1])
+    manifest = open_set(tmp_path / "set").manifest
+    (probe,) = manifest.probes
+    assert (probe.mentor, probe.mentor_shape) == ("mentor/relu1", (4, 8, 8))
+    assert target_bytes(manifest) == 2 * (4 * 8 * 8 + len(manifest.classes))
 
 
 def test_a_batch_without_labels_has_no_label_loss(tmp_path: Path) -> None:

@@ -91,7 +91,12 @@ def test_a_step_is_weighed_in_both_engines_and_nothing_is_left_behind(tmp_path: 
     assert {"portable", "ort_training", "portable.fused", "ort_training.fused"} <= set(step["step_bytes"])
     assert all(
         value > 0
-        for value in [*step["step_ms"].values(), *step["step_bytes"].values(), step["set_bytes"], step["process_bytes"]]
+        for value in [
+            *step["step_ms"].values(),
+            *step["step_bytes"].values(),
+            *step["process"].values(),
+            step["set_bytes"],
+        ]
     )
     # Two bytes for each of the four logits and of the probed map, 8 x 8 x 8.
     assert step["cache_bytes_per_sample"] == 2 * (4 + 8 * 8 * 8)

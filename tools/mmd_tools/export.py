@@ -179,11 +179,10 @@ def export_command(
     from mmd.artifact.export import holds_memory
     from mmd.artifact.load import open_set
     from mmd.durable import write_bytes
-    from mmd.errors import UsageError
+    from mmd_tools.destination import destination
 
     _check_options(artifact_set, checkpoint, state_dir, generation, samples, int8=int8)
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"The folder {out.absolute().parent} for --out does not exist; make it first.")
+    place = destination(out)
     if state_dir is not None:
         opened, served = _from_state(state_dir, generation)
         number: int | None = served.card.generation
@@ -194,7 +193,7 @@ def export_command(
         parameters = read_parameters(checkpoint or opened.path(opened.manifest.graphs.parameters), opened)
         model, in_fp32 = (export(opened, parameters, calibration=samples, int8=wanted) for wanted in (int8, False))
     right, total = _anchor_right(opened, model)
-    write_bytes(out.absolute(), model)
+    write_bytes(place, model)
     exported = Exported(
         file=str(out),
         precision="int8" if int8 else "fp32",

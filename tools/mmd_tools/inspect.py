@@ -222,5 +222,5 @@ def _show_step(weighed: "Weighed") -> None:
     ]
     click.echo(f"A step of {weighed.batch} samples, one thread of this machine:")
     print_table(("engine", "MiB, estimated", "ms"), rows, right=("MiB, estimated", "ms"))
-    click.echo(f"a process that takes such steps: {weighed.process_bytes / 2**20:.0f} MiB, measured")
+    click.echo(f"a process that takes such steps: {weighed.process.bytes / 2**20:.0f} MiB, measured")
     click.echo(f"cache: {weighed.cache_bytes_per_sample:,} bytes a sample; set: {weighed.set_bytes / 2**20:.1f} MiB")

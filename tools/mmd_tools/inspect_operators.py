@@ -95,7 +95,8 @@ def ways_out(uses: tuple[OperatorUse, ...]) -> Iterator[str]:
         elif use.operator in CONTROL_FLOW:
             yield (
                 f"{use.operator} ({shown}) is control flow: export with fixed sizes, which unrolls it, or let the "
-                f"network begin behind it (onnx.utils.extract_model, from {', '.join(use.makes[:_SHOWN])} on)."
+                f"network begin behind it (onnx.utils.extract_model, from {', '.join(use.makes[:_SHOWN])} on, and "
+                "onnx.tools.update_model_dims for the sizes there)."
             )
         elif "." in use.operator:
             yield f"{use.operator} ({shown}) is not plain ONNX: export again without fused or custom operators."

@@ -147,11 +147,13 @@ def _save(path: Path, **arrays: "NDArray[Any]") -> None:
     import numpy as np
 
     from mmd.durable import make_folder, write_bytes
+    from mmd_tools.destination import behind_links
 
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    make_folder(path.absolute().parent)
-    write_bytes(path.absolute(), buffer.getvalue())
+    place = behind_links(path)
+    make_folder(place.parent)
+    write_bytes(place, buffer.getvalue())
 
 
 def _load(path: Path) -> "dict[str, NDArray[Any]]":

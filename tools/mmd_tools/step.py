@@ -58,17 +58,16 @@ def step(artifact_set: Path, engine: str, variant: str, batches: Path, steps: in
       param.NAME      parameters after the last step; m1.NAME, m2.NAME the optimizer's moments
     """
     from mmd.artifact.load import open_set
-    from mmd.errors import UsageError
     from mmd.training.engines import open_engine
     from mmd_tools.archive import read_archive
+    from mmd_tools.destination import destination
 
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"The folder {out.absolute().parent} for --out does not exist; make it first.")
+    place = destination(out)
     opened = open_set(artifact_set)
     given = read_archive(batches, lambda reason: _refused(f"cannot read {batches}: {reason}"))
     plan = _Plan(opened, given, is_cached=variant == "cached")
     runner = open_engine(opened, name=engine, variant="cached" if variant == "cached" else "fused", threads=threads)
-    _write(out, _run(runner, plan, steps))
+    _write(place, _run(runner, plan, steps))
 
 
 def _run(engine: Engine, plan: _Plan, steps: int) -> Arrays:

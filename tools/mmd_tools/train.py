@@ -51,10 +51,12 @@ def train(
     from rich.console import Console
 
     from mmd.durable import make_folder, write_bytes
+    from mmd_tools.destination import behind_links
     from mmd_tools.recipe_check import load_recipe
     from mmd_tools.train_data import part, read_prepared
     from mmd_tools.train_run import TrainRequest
 
+    place = behind_links(out)
     recipe = load_recipe(recipe_file)
     net = _named(recipe, net_name)
     if seed is not None:
@@ -77,8 +79,8 @@ def train(
             threads=threads,
         )
         best = _train_visibly(request, console)
-    make_folder(out.absolute().parent)
-    write_bytes(out.absolute(), best.model)
+    make_folder(place.parent)
+    write_bytes(place, best.model)
     click.echo(f"Wrote {out}: epoch {best.number}, validation {best.validation_accuracy:.4f}")
     if "strangers" in arrays["splits"]:
         click.echo(_score_strangers(best, recipe, part(arrays, "strangers")))

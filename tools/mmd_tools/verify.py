@@ -42,14 +42,21 @@ class Check:
 
 def verify(folder: Path, *, seed: int = 0) -> list[Check]:
     """Check the artifact set in `folder`. Raises `ArtifactRefused` where a file is damaged or does not load at all."""
+    return list(each_check(folder, seed=seed))
+
+
+def each_check(folder: Path, *, seed: int = 0) -> Iterator[Check]:
+    """Yield every check of `verify` when it is done."""
     from mmd.artifact.load import open_set
 
     artifact_set = open_set(folder)
-    checks = [Check("hashes", True, f"{len(artifact_set.manifest.files)} files")]
-    checks.extend(_graph_checks(artifact_set))
-    if all(check.passed for check in checks):
-        checks.extend(_engine_checks(artifact_set, seed))
-    return checks
+    yield Check("hashes", True, f"{len(artifact_set.manifest.files)} files")
+    all_passed = True
+    for check in _graph_checks(artifact_set):
+        all_passed &= check.passed
+        yield check
+    if all_passed:
+        yield from _engine_checks(artifact_set, seed)
 
 
 def _graph_checks(artifact_set: ArtifactSet) -> Iterator[Check]:
@@ -268,13 +275,14 @@ def _relative(ours: Floats, theirs: Floats, *, floor: float) -> float:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_command(folder: Path, as_json: bool) -> None:
     """Check an artifact set: hashes, operators, and that every engine computes the same step."""
-    checks = verify(folder)
+    checks = []
+    for check in each_check(folder):
+        checks.append(check)
+        if not as_json:
+            click.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name}: {check.detail}")
     failed = [check for check in checks if not check.passed]
     if as_json:
         click.echo(json.dumps({"set": str(folder), "ok": not failed, "checks": [asdict(check) for check in checks]}))
-    else:
-        for check in checks:
-            click.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name}: {check.detail}")
     if failed:
         raise ArtifactRefused(
             f"The artifact set {folder} fails {len(failed)} of {len(checks)} checks, first: {failed[0].name} "

@@ -18,7 +18,7 @@ from mmd_tools.fuse.gradients import training_build_is_installed
 from mmd_tools.fuse.network import read_network
 from mmd_tools.fuse.pairing import Likeness
 from mmd_tools.recipe import InputRecipe, Recipe, TrainingRecipe
-from mmd_tools.step_process import noise, process_bytes
+from mmd_tools.step_process import ProcessCost, noise, process_cost
 
 _TIMED_STEPS = 7
 _HALF_BYTES = 2
@@ -33,8 +33,8 @@ class Weighed:
     """Estimated peak of a step by engine; `ENGINE.fused` with the Mentor in the step."""
     step_ms: dict[str, float]
     """Processor time of a step here by engine, the Mentor's answers cached; the median of a few."""
-    process_bytes: int
-    """Resident peak of a process that opens the set and takes steps with the portable engine, measured."""
+    process: ProcessCost
+    """Of one that opens the set and takes steps with the portable engine, measured."""
     cache_bytes_per_sample: int
     """What the Mentor's answers take for one sample and view; 0 without a Mentor."""
     set_bytes: int
@@ -65,7 +65,7 @@ def weigh(
             batch=batch,
             step_bytes=dict(manifest.memory_estimate_bytes),
             step_ms={name: _step_ms(artifact_set, name, batch) for name in here if name in engines},
-            process_bytes=process_bytes(Path(folder) / "set"),
+            process=process_cost(Path(folder) / "set"),
             cache_bytes_per_sample=_HALF_BYTES * sum(int(np.prod(shape)) for shape in shapes.values()),
             set_bytes=sum(record.size for record in manifest.files.values()),
             ranking=ranking,

@@ -1,5 +1,6 @@
 """In which order is an artifact set made? Read both networks, build both graphs, write a folder, rename it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -53,12 +54,14 @@ def fuse(
 ) -> tuple[Likeness, ...]:
     """Write the artifact set of `mentor` and `mentee` to the folder `out`, which appears whole or not at all.
 
-    Without a Mentor the set trains on labels alone. Returns how alike the layers are where the recipe lets the pairs be
-    found; nothing where it names them. Raises `UsageError` for a recipe that does not fit the networks,
-    `ArtifactRefused` for a network that cannot be fused.
+    Where `out` is a symbolic link the link stays, and the folder that it points at is written or replaced. Without a
+    Mentor the set trains on labels alone. Returns how alike the layers are where the recipe lets the pairs be found;
+    nothing where it names them. Raises `UsageError` for a recipe that does not fit the networks, `ArtifactRefused` for
+    a network that cannot be fused.
     """
     check_recipe(recipe)
     _refuse_occupied(out, force=force)
+    destination = Path(os.path.realpath(out))
     report("reading the networks")
     pair = read_pair(mentor, mentee, recipe)
     anchor, replay = _read_samples(pair, recipe)
@@ -70,13 +73,13 @@ def fuse(
     report("estimating the memory of a step")
     memory = step_memory(content, recipe)
     report("writing the set")
-    make_folder(out.absolute().parent)
-    prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    make_folder(destination.parent)
+    prepared = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     try:
         write_set(prepared, content, recipe, anchor, memory)
         prepared.chmod(0o755)
-        install = replace_folder if out.exists() else install_folder
-        install(prepared, out.absolute())
+        install = replace_folder if destination.exists() else install_folder
+        install(prepared, destination)
     except BaseException:
         shutil.rmtree(prepared, ignore_errors=True)
         raise

@@ -197,18 +197,25 @@ def _log_sum_exp(nodes: Nodes, rows: str) -> str:
 
 
 def rmse(nodes: Nodes, mentee: str, mentor: str, *, out: str) -> None:
-    """sqrt(mean((s - m)^2) + epsilon), over the whole batch."""
+    """sqrt(mean((s - m)^2) + epsilon), over the whole batch.
+
+    Mentee networks: Venkatesan & Li, arXiv:1604.08220, in the form of github.com/tpbarron/mentee_networks; the epsilon
+    is ours.
+    """
     mean = nodes.mean(nodes.square(nodes.add("Sub", [mentee, mentor])))
     nodes.add("Sqrt", [nodes.add("Add", [mean, nodes.constant(EPSILON)])], out=out)
 
 
 def mse(nodes: Nodes, mentee: str, mentor: str, *, out: str) -> None:
-    """mean((s - m)^2)"""
+    """mean((s - m)^2). FitNets: Romero et al., arXiv:1412.6550, who take half the sum."""
     nodes.mean(nodes.square(nodes.add("Sub", [mentee, mentor])), out=out)
 
 
 def cosine(nodes: Nodes, mentee: str, mentor: str, *, out: str) -> None:
-    """1 - mean over the rows of <s, m> / (|s| |m|), each sample's features as one row."""
+    """1 - mean over the rows of <s, m> / (|s| |m|), each sample's features as one row.
+
+    As hidden states are aligned in DistilBERT: Sanh et al., arXiv:1910.01108.
+    """
     s, m = nodes.add("Flatten", [mentee], axis=1), nodes.add("Flatten", [mentor], axis=1)
     dot = nodes.sum_rows(nodes.add("Mul", [s, m]))
     norms = nodes.add("Mul", [_norm(nodes, s), _norm(nodes, m)])

@@ -107,8 +107,10 @@ def step_memory(content: SetContent, recipe: Recipe) -> dict[str, int]:
     held = {"parameter_bytes": sum(value.nbytes for value in content.start.values()), "moments": moments}
     portable = {"portable": content.portable_cached, "portable.fused": content.portable_fused}
     training = {"ort_training": content.training_cached, "ort_training.fused": content.fused.training}
+    if content.mentor is None:
+        del portable["portable.fused"], training["ort_training.fused"]
     quarter = -(-batch // 4)
-    return (
+    found = (
         {key: step_bytes(_on_boards(model, batch), batch, engine="portable", **held) for key, model in portable.items()}
         | _blocked_bytes(content.portable_cached, batch, held)
         | {key: size for key, model in training.items() if (size := _training_bytes(model, batch, held)) is not None}
@@ -117,6 +119,15 @@ def step_memory(content: SetContent, recipe: Recipe) -> dict[str, int]:
             for key, model in portable.items()
         }
     )
+    if content.mentor is None:
+        # There is nothing to fuse in: both variants are one graph.
+        found |= {_fused_key(key): found[key] for key in (*portable, *training, "portable.in_quarters") if key in found}
+    return found
+
+
+def _fused_key(key: str) -> str:
+    engine, _, rest = key.partition(".")
+    return f"{engine}.fused.{rest}" if rest else f"{engine}.fused"
 
 
 def _on_boards(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

@@ -88,20 +88,20 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
     """
     from mmd.durable import write_bytes
     from mmd.errors import UsageError
+    from mmd_tools.destination import destination
     from mmd_tools.shrink.frontier import best_that_fits
     from mmd_tools.shrink.show import picture, row, show_table, told
 
-    for option, path in (("--out", out), ("--plot", plot)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"The folder {path.absolute().parent} for {option} does not exist; make it first.")
+    place, drawing = destination(out), None
     if plot is not None:
+        drawing = destination(plot, "--plot")
         _require_matplotlib()
     options["memory"] = parse_bytes(options["memory"]) if options["memory"] else math.inf
     data = _data(options)
     budget, candidates = _weighed(mentor, options, data)
     best = best_that_fits(candidates)
-    if plot is not None:
-        write_bytes(plot.absolute(), picture(candidates, best, budget))
+    if drawing is not None:
+        write_bytes(drawing, picture(candidates, best, budget))
     if as_json:
         rows = [row(each, best) for each in candidates]
         click.echo(json.dumps({"budget": told(budget), "candidates": rows}))
@@ -109,7 +109,7 @@ def shrink_command(mentor: Path, out: Path, plot: Path | None, as_json: bool, **
         show_table(candidates, best, budget)
     if best is None:
         raise UsageError("No candidate fits the budget; give smaller factors, or a larger --memory or --minutes.")
-    write_bytes(out.absolute(), best.model)
+    write_bytes(place, best.model)
     if not as_json:
         click.echo(f"Wrote {out}: {best.parameters:,} parameters.")
 
@@ -141,10 +141,11 @@ def _weighed(mentor: Path, options: dict[str, Any], data: Data | None) -> tuple[
 
 def _budget(options: dict[str, Any], network: Network, data: Data | None) -> Budget:
     """Return what the board gives; what a round is, is the recipe's where there is one."""
-    from mmd.config import GateConfig
+    from mmd.config import GateConfig, TrainingConfig
     from mmd_tools.recipe import TrainingRecipe
     from mmd_tools.shrink.budget import Budget, measure_asking
 
+    gate, usual = GateConfig(), TrainingConfig()
     round_of = data.recipe.training if data is not None else TrainingRecipe()
     return Budget(
         memory_bytes=options["memory"],
@@ -154,7 +155,11 @@ def _budget(options: dict[str, Any], network: Network, data: Data | None) -> Bud
         batch=options["batch"] or round_of.batch_size,
         replay=round_of.replay,
         views=round_of.views,
-        folds=GateConfig().folds,
+        folds=gate.folds,
+        enough_holdout=gate.enough_holdout,
+        candidates=len(usual.blends) + usual.memory,
+        classes=network.classes,
+        anchor=_anchor_of(data) // 2,
         slowdown=options["slowdown"],
         asking=measure_asking(network),
     )
@@ -183,6 +188,17 @@ def _data(options: dict[str, Any]) -> Data | None:
         chosen = np.sort(np.random.default_rng(0).permutation(len(whole.labels))[:count])
         parts[name] = Part(whole.inputs[chosen], whole.labels[chosen])
     return Data(recipe, parts["train"], parts["validation"], options["epochs"])
+
+
+def _anchor_of(data: Data | None) -> int:
+    """Return how many samples the recipe's anchor set holds; 0 where there is none."""
+    from mmd_tools.fuse.anchor import read_anchor
+
+    if data is None or not Path(data.recipe.anchor).is_file():
+        return 0
+    is_audio = data.recipe.input.kind == "audio"
+    shape = data.train.inputs.shape[1:]
+    return len(read_anchor(Path(data.recipe.anchor), shape, len(data.recipe.classes), is_audio=is_audio)[1])
 
 
 def _spare_classes(options: dict[str, Any], data: Data | None) -> int:

@@ -16,7 +16,7 @@ from mmd.errors import UsageError
 from mmd_tools.fuse.network import Network, prepare
 from mmd_tools.nets import PretrainRecipe
 from mmd_tools.recipe import Recipe
-from mmd_tools.shrink.budget import Budget
+from mmd_tools.shrink.budget import Budget, Taking
 from mmd_tools.shrink.depth import removable, shallower
 from mmd_tools.shrink.groups import trace_channels
 from mmd_tools.shrink.prune import pruned
@@ -56,6 +56,8 @@ class Candidate:
     step_ms: float
     trainer_bytes: int
     """Of the whole process, at most: measured here, with what asking the Mentor and judging take on top."""
+    beside_ms: float
+    """Of a round: to start the trainer and to judge, on this machine."""
     round_minutes: float
     exceeds: tuple[str, ...]
     """Which of `memory` and `time` it takes more of than the board gives."""
@@ -117,7 +119,8 @@ def weigh(
             onnx.save(model, path)
             cost = weigh_step(path, batch=budget.batch, engines=("portable",))
             step_bytes, step_ms = cost.step_bytes["portable"], cost.step_ms["portable"]
-            exceeds = budget.exceeded(cost.process_bytes, step_ms)
+            taking = Taking(step_ms, cost.process.start_ms, cost.process.open_ms, cost.process.answer_ms)
+            exceeds = budget.exceeded(cost.process.bytes, taking)
             accuracy, encoded = None, bytes(path.read_bytes())
             if data is not None and not exceeds:
                 report(f"{name}: training")
@@ -128,8 +131,9 @@ def weigh(
             parameters=parameters,
             step_bytes=step_bytes,
             step_ms=step_ms,
-            trainer_bytes=budget.trainer_bytes(cost.process_bytes),
-            round_minutes=budget.round_minutes(step_ms),
+            trainer_bytes=budget.trainer_bytes(cost.process.bytes),
+            beside_ms=budget.beside_ms(taking),
+            round_minutes=budget.round_minutes(taking),
             exceeds=exceeds,
             accuracy=accuracy,
             model=encoded,
