@@ -110,11 +110,9 @@ def test_an_architecture_of_keras_teaches_a_small_mentee_real_digits(name: str, 
     one_batch_descends(artifact_set, inputs, labels, steps=4)
 
 
-MENTEES = [name if name == "resnet50" else pytest.param(name, marks=pytest.mark.slow) for name in KERAS_ARCHITECTURES]
-
-
 @NEEDS_TRAINING_BUILD
-@pytest.mark.parametrize("name", MENTEES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KERAS_ARCHITECTURES)
 def test_an_architecture_of_keras_is_taught_real_digits_alike_on_both_engines(name: str, tmp_path: Path) -> None:
     path = FOLDER / f"keras_{name}_15.onnx"
     shape = read_network(path, "mentee").input_shape

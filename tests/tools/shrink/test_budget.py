@@ -20,7 +20,7 @@ from mmd.supervisor import trainer
 from mmd.supervisor.rounds import begin_round
 from mmd.training.plan import make_plan
 from mmd_tools.fuse.network import read_network
-from mmd_tools.shrink.budget import JUDGING_BYTES, Asking, Budget, Taking, measure_asking
+from mmd_tools.shrink.budget import FEEDING_MS, JUDGING_BYTES, LOADING_MS, Asking, Budget, Taking, measure_asking
 from mmd_tools.step_process import process_cost
 
 
@@ -51,7 +51,9 @@ def without_folds(budget: Budget) -> Budget:
 def test_a_round_takes_its_steps_and_the_mentor_times_the_slowness_of_the_board() -> None:
     budget = Budget(samples=160, epochs=10, batch=32, folds=0, views=2, slowdown=4, asking=Asking(ms=5.0))
     assert budget.steps == 100
-    assert budget.round_minutes(Taking(60.0)) == pytest.approx((100 * 60 + 320 * 5) * 4 / 60_000)
+    taking = Taking(60.0)
+    took = 100 * (60 + FEEDING_MS) + 320 * 5 + budget.beside_ms(taking)
+    assert budget.round_minutes(taking) == pytest.approx(took * 4 / 60_000)
 
 
 def test_a_round_begins_with_a_start_and_ends_with_judging() -> None:
@@ -60,7 +62,8 @@ def test_a_round_begins_with_a_start_and_ends_with_judging() -> None:
     assert budget.answers == (50 + 100) * 3 + 150 * 2
     assert budget.openings == 2 * 2 + 3 * 2
     taking = Taking(step_ms=0.0, start_ms=1000.0, open_ms=10.0, answer_ms=1.0)
-    assert budget.round_minutes(taking) == pytest.approx((700 + 1000 + 100 + budget.answers) * 2 / 60_000)
+    assert budget.beside_ms(taking) == pytest.approx(LOADING_MS + 700 + 1000 + 100 + budget.answers)
+    assert budget.round_minutes(taking) == pytest.approx((budget.beside_ms(taking) + 100 * FEEDING_MS) * 2 / 60_000)
     assert budget.exceeded(0, taking) == ()
     assert Budget(minutes=0.01).exceeded(0, taking) == ("time",)
 

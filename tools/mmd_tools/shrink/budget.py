@@ -15,6 +15,10 @@ from mmd_tools.fuse.network import Network
 _TRIES = 3
 JUDGING_BYTES = 32 << 20
 """What the trainer takes to write a candidate and to judge it, beside its steps: 17 to 36 MiB seen."""
+FEEDING_MS = 2.0
+"""What a step takes here beside the network: rows are read, the loss is noted, checkpoints are made. 1.9 ms seen."""
+LOADING_MS = 450.0
+"""What the trainer takes here to load its own modules, beside those of `mmd_tools.step_process`."""
 _HELD_OUT = 1 / 4
 """Share of the owner's samples that is never trained on."""
 _REMEMBERED_PER_CLASS = 32
@@ -22,7 +26,7 @@ _REMEMBERED_PER_CLASS = 32
 
 @dataclass(frozen=True)
 class Asking:
-    """What it takes to ask the Mentor about one sample, which happens once a sample and view."""
+    """What it takes to ask the Mentor about one sample: once a sample and view, and once a replayed one."""
 
     ms: float = 0.0
     """Processor time here."""
@@ -66,7 +70,7 @@ class Budget:
     """Networks of a round that could serve."""
     classes: int = 10
     anchor: int = 0
-    """Samples of everybody that the gate asks about, to see what was forgotten."""
+    """Samples of everybody that the gate asks about, to see what was forgotten; as many others are replayed."""
     slowdown: float = 1.0
     """How many times longer than here everything takes on the board."""
     asking: Asking = Asking()
@@ -110,12 +114,18 @@ class Budget:
 
     def beside_ms(self, taking: Taking) -> float:
         """Return what a round takes here beside the Mentor's answers and the steps: to start, and to judge."""
-        starting = taking.start_ms + self.asking.start_ms
+        starting = LOADING_MS + taking.start_ms + self.asking.start_ms
         return starting + self.openings * taking.open_ms + self.answers * taking.answer_ms
 
+    @property
+    def asked(self) -> int:
+        """How often the Mentor is asked about a sample in a first round; later ones find its answers in the cache."""
+        return self.samples * self.views + self.anchor
+
     def round_minutes(self, taking: Taking) -> float:
-        asked = self.samples * self.views * self.asking.ms
-        return (self.steps * taking.step_ms + asked + self.beside_ms(taking)) * self.slowdown / 60_000
+        """Return what a first round takes on the board; to make views of samples is not in it."""
+        steps = self.steps * (taking.step_ms + FEEDING_MS)
+        return (steps + self.asked * self.asking.ms + self.beside_ms(taking)) * self.slowdown / 60_000
 
     def trainer_bytes(self, process_bytes: int) -> int:
         """Return what the trainer takes, from what a process takes that opens the set and takes steps."""

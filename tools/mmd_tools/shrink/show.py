@@ -65,7 +65,7 @@ def described(budget: Budget) -> str:
     return (
         f"Budget: {' and '.join(given) or 'none'}. A round: {budget.steps} steps of {budget.batch} samples, "
         f"{budget.replay:.0%} of them replayed ({budget.epochs} epochs of {budget.samples}, {budget.folds} models for "
-        f"the gate beside the candidate); before them the Mentor, {budget.samples * budget.views} times "
+        f"the gate beside the candidate); before them the Mentor, {budget.asked:,} times "
         f"{budget.asking.ms:.1f} ms in {budget.asking.bytes / 2**20:.1f} MiB; after them {budget.answers:,} answers "
         f"for the gate.{speed}"
     )
