@@ -34,6 +34,8 @@ class Rewriting:
         self.uses.update(output.name for output in self.model.graph.output)
         self.nodes: list[NodeProto] = []
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
+        self._reshaped: dict[str, str] = {}
+        """What a tensor was before it got its shape here."""
 
     def emit(self, op: str, *inputs: str, out: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Append one node and return the name of its output, `out` or a fresh name."""
@@ -59,7 +61,11 @@ class Rewriting:
         return self._constants[key]
 
     def reshape(self, tensor: str, *shape: int, out: str | None = None) -> str:
-        return self.emit("Reshape", tensor, self.integers(*shape), out=out)
+        """Give a tensor another shape; of one that only got a shape here, that of the tensor which it was."""
+        source = self._reshaped.get(tensor, tensor)
+        made = self.emit("Reshape", source, self.integers(*shape), out=out)
+        self._reshaped[made] = source
+        return made
 
     def pad(self, tensor: str, begins: Sequence[int], ends: Sequence[int]) -> str:
         """Pad with zeros, or crop where negative; one number an axis."""
