@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,7 +104,10 @@ def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: 
     from mmd.supervisor.alone import LoneRound
     from mmd.supervisor.lock import DaemonLock
 
+    parts: list[tuple[int, str]] = []
+
     def on_plan(plan: "RoundPlan") -> None:
+        parts[:] = parts_of(plan)
         progress.show(plan.number, 0, plan.steps_in_all, None, note="starting")
 
     with DaemonLock(state.lock_file), SampleStore(state.samples_db) as store, LoneRound(state, config) as lone:
@@ -114,17 +118,25 @@ def _alone(state: "StateDir", config: "Config", progress: "Progress", *, force: 
         if lost is not None:
             click.echo(f"mmd: generation {lost.generation} was taken back. {lost.reason}", err=True)
         try:
-            return lone.run(store, on_plan, lambda event: _show_event(event, lone.number or 0, progress))
+            return lone.run(store, on_plan, lambda event: _show_event(event, lone.number or 0, parts, progress))
         except KeyboardInterrupt:
             if lone.number is not None:
                 click.echo(f"mmd: round {lone.number} stays open; `mmd train` or `mmd run` goes on with it.", err=True)
             raise
 
 
-def _show_event(event: dict[str, Any], number: int, progress: "Progress") -> None:
+def parts_of(plan: "RoundPlan") -> list[tuple[int, str]]:
+    """Return up to which step what is trained: the loss begins anew with each model."""
+    names = [f"fold model {place} of {len(plan.fold_steps)}" for place in range(1, len(plan.fold_steps) + 1)]
+    return list(zip(accumulate((*plan.fold_steps, plan.steps)), (*names, "candidate"), strict=True))
+
+
+def _show_event(event: dict[str, Any], number: int, parts: list[tuple[int, str]], progress: "Progress") -> None:
     kind = event["event"]
     if kind == "step":
-        progress.show(number, int(event["step"]), int(event["steps"]), float(event["loss"]), note="training")
+        step = int(event["step"])
+        note = next((name for end, name in parts if step <= end), "training")
+        progress.show(number, step, int(event["steps"]), float(event["loss"]), note=note)
     elif kind in ("preparing", "evaluating"):
         progress.note({"preparing": "asking the Mentor", "evaluating": "before the gate"}[kind])
     elif kind == "notice":

@@ -37,7 +37,7 @@ from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 from mmd.training.plan import read_plan
 
 STOP_SECONDS = 7.0
-"""The same when the daemon itself ends; systemd and users expect it gone within 10 s."""
+"""What a trainer has for a last checkpoint when the daemon ends: systemd and users expect that within 10 s."""
 
 TrainerCommand = Callable[[StateDir, int], list[str]]
 log = logging.getLogger(__name__)

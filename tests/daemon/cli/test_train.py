@@ -15,6 +15,7 @@ import pytest
 from tests.support import eventually, run_mmd, started
 from tests.tiny import Board, tiny_board
 
+from mmd.cli.train import parts_of
 from mmd.config import Config
 from mmd.supervisor.accounts import round_cost
 from mmd.supervisor.history import History
@@ -101,6 +102,15 @@ def test_an_open_round_is_finished_first(board: Board, tmp_path: Path) -> None:
     ran = run_mmd("train", "--force", "--json", state=board.state.root, env=configured(tmp_path))
     assert json.loads(ran.out)["round"] == 1
     assert open_round(board.state) is None
+
+
+def test_it_says_which_model_is_trained_since_the_loss_begins_anew_with_each(board: Board) -> None:
+    with board.store() as store:
+        plan = begin_round(board.state, Config(), store)
+    names = ["fold model 1 of 4", "fold model 2 of 4", "fold model 3 of 4", "fold model 4 of 4", "candidate"]
+    ends, shown = zip(*parts_of(plan), strict=True)
+    assert list(shown) == names
+    assert (ends[0], ends[-1]) == (plan.fold_steps[0], plan.steps_in_all)
 
 
 def test_without_samples_it_says_what_to_do(tmp_path: Path, tiny_set: Path) -> None:
