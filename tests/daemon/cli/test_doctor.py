@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ UNIT = PLACES["mmd.service"]
 def findings(board: Rig) -> dict[str, dict[str, Any]]:
     """Return what the doctor finds, by code."""
     ran = call_mmd("doctor", "--json", state=board.state.root, config=board.config)
+    assert ran.out, ran.err
     answer = json.loads(ran.out)
     found = {finding["code"]: finding for finding in answer["findings"]}
     assert (
@@ -213,6 +215,27 @@ def test_files_of_another_user_are_named(tmp_path: Path) -> None:
     with rig(tmp_path) as board:
         os.chown(board.state.samples_db, 65534, -1)
         assert "samples.db" in findings(board)["foreign_files"]["message"]
+
+
+def test_somebody_else_is_told_whose_folder_it_is_and_that_is_all(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        assert "not_your_folder" not in findings(board)
+        # Modes do not hold root back, and what is imported by now need not be read as somebody who may not.
+        before, others = os.geteuid(), 65534
+        for folder in (tmp_path, *tmp_path.parents):
+            folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+            if folder.name.startswith("pytest-of-"):
+                break
+        board.state.root.chmod(0 if before else 0o700)
+        os.setresuid(before or others, before or others, before)
+        try:
+            found = findings(board)
+        finally:
+            os.setresuid(before, before, before)
+            board.state.root.chmod(0o750)
+        assert {finding["severity"] for finding in found.values()} == {"note"}
+        if not before:
+            assert found["not_your_folder"]["remedy"].startswith("Run `sudo -u root mmd doctor`")
 
 
 def test_a_state_folder_that_does_not_exist_is_one_problem(tmp_path: Path) -> None:

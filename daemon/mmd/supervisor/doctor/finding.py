@@ -1,5 +1,6 @@
 """What is a finding, and what does a check look at?"""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,6 +40,12 @@ class Patient:
     now: Instant
     root: Path = Path("/")
     """Where `etc/` and `run/` are looked for."""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether this user may not look into the state folder; the check of permissions says whose it is."""
+        root = self.state.root
+        return root.exists() and not os.access(root, os.R_OK | os.X_OK)
 
 
 Check = Callable[[Patient], Iterator[Finding]]

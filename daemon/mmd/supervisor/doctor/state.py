@@ -21,10 +21,8 @@ _OTHERS = 0o007
 
 
 def initialised(patient: Patient) -> Iterator[Finding]:
-    root = patient.state.root
-    is_hidden = root.exists() and not os.access(root, os.R_OK | os.X_OK)
-    if not is_hidden and not patient.state.is_initialised:
-        yield problem("not_initialised", f"There is no artifact set in {root}.", "Run `mmd init`.")
+    if not patient.is_hidden and not patient.state.is_initialised:
+        yield problem("not_initialised", f"There is no artifact set in {patient.state.root}.", "Run `mmd init`.")
 
 
 def permissions(patient: Patient) -> Iterator[Finding]:
@@ -135,6 +133,8 @@ def history(patient: Patient) -> Iterator[Finding]:
 
 
 def daemon(patient: Patient) -> Iterator[Finding]:
+    if patient.is_hidden:
+        return
     try:
         ask(patient.state.control_socket, {"request": "status"})
     except DaemonNotRunning:
@@ -156,6 +156,8 @@ def _is_readable(patient: Patient) -> bool:
 
 def server(patient: Patient) -> Iterator[Finding]:
     """A server that was killed leaves its socket; nobody is meant to have one."""
+    if patient.is_hidden:
+        return
     path = patient.state.serve_socket
     # Where systemd keeps the socket, asking would start the service.
     is_kept = (patient.root / PLACES["mmd-serve.socket"]).exists()
