@@ -51,6 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
     failure: str = ""
     stopped_since: float | None = None
     """Wall time since when no daemon runs; `None` while one does."""
+    holder: int | None = None
+    """The process that holds the state folder all the same: `mmd train` does."""
 
 
 def decide(
@@ -103,7 +105,8 @@ def _every_reason(conditions: Conditions, facts: Facts, config: Config, tracker:
 
 def _daemon_reasons(facts: Facts) -> Iterator[Reason]:
     if facts.stopped_since is not None:
-        yield Reason(Code.NO_DAEMON, "No daemon is running.", facts.stopped_since, "you start `mmd run`")
+        busy = "" if facts.holder is None else f", but process {facts.holder} is at work: `mmd train`, say"
+        yield Reason(Code.NO_DAEMON, f"No daemon is running{busy}.", facts.stopped_since, "you start `mmd run`")
 
 
 def _since(code: Code, tracker: Tracker, now: Instant) -> float:

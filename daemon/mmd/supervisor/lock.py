@@ -23,9 +23,9 @@ class DaemonLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = _pid_in(self._descriptor)
+            pid = _pid_in(self._descriptor)
             os.close(self._descriptor)
-            named = f"process {holder}" if holder else "another process"
+            named = f"process {pid}" if pid else "another process"
             raise UsageError(
                 f"{path.parent} is already in use by {named}; stop that one first, or choose another --state-dir."
             ) from None
@@ -43,6 +43,17 @@ class DaemonLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that holds the lock, by `proc_locks(5)`: trying it could keep a daemon from starting."""
+    try:
+        pid, inode = int(path.read_text()), path.stat().st_ino
+        lines = Path("/proc/locks").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    locks = (line.split() for line in lines if " FLOCK " in line and "->" not in line)
+    return pid if any(words[4] == str(pid) and words[5].endswith(f":{inode}") for words in locks) else None
 
 
 def _pid_in(descriptor: int) -> int | None:

@@ -13,6 +13,7 @@ from mmd.samples.counts import count_samples
 from mmd.supervisor.accounts import Cost, round_cost, saved_usage
 from mmd.supervisor.history import open_history
 from mmd.supervisor.hold import held_since
+from mmd.supervisor.lock import holder
 from mmd.supervisor.progress import Progress, has_trained, last_end, open_round, progress_on_disk
 from mmd.supervisor.states import State
 from mmd.supervisor.view import Json, status_view, taken_back, why_view
@@ -36,6 +37,7 @@ def offline_view(state_dir: StateDir, config: Config) -> tuple[Json, Json]:
         round_ended=round_ended,
         failed_rounds=failed_rounds,
         stopped_since=stopped_since(state_dir, now),
+        holder=holder(state_dir.lock_file),
     )
     tracker = look(Tracker(), conditions, config.conditions)
     reasons = decide(conditions, facts, config, tracker=tracker, mode=Mode.AUTO, now=now)

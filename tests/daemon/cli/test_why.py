@@ -1,6 +1,7 @@
 """Does `mmd why` say what is in the way, since when, and what would clear it?"""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mmd.cli.answers import ago
 from mmd.durable import write_json
 from mmd.supervisor.control import ask
 from mmd.supervisor.history import History
+from mmd.supervisor.lock import DaemonLock
 
 
 def test_a_suspension_says_what_would_clear_it(tmp_path: Path) -> None:
@@ -63,6 +65,16 @@ def test_without_a_daemon_that_is_the_first_reason(tmp_path: Path) -> None:
         status = json.loads(call_mmd("status", "--json", state=board.state.root, config=board.config).out)
         assert [status[key] for key in ("state", "mode")] == [answer[key] for key in ("state", "mode")]
         assert [reason["code"] for reason in status["reasons"]] == ["no_daemon", "on_battery"]
+
+
+def test_without_a_daemon_a_command_that_trains_is_named(tmp_path: Path) -> None:
+    with rig(tmp_path) as board:
+        with DaemonLock(board.state.lock_file):
+            busy = call_mmd("why", state=board.state.root, config=board.config).out
+        told = f"- No daemon is running, but process {os.getpid()} is at work: `mmd train`, say. [no_daemon, since "
+        assert told in busy
+        board.state.lock_file.write_text(f"{os.getpid()}\n")  # as one that was killed leaves it
+        assert "- No daemon is running. [" in call_mmd("why", state=board.state.root, config=board.config).out
 
 
 def test_without_a_daemon_the_rest_after_a_round_counts_as_it_will_once_one_runs(tmp_path: Path) -> None:
