@@ -74,6 +74,10 @@ def test_the_program_with_the_predictor_was_switched_without_a_restart(played: P
     assert ModelStore(played.state).current().card.generation == 1
 
 
+def test_what_a_command_prints_is_shown_as_it_prints_it(played: Played) -> None:
+    assert "\n   generation  phase " in played.told, "columns stand above each other"
+
+
 def test_the_report_shows_curves_confusions_and_the_timeline(played: Played) -> None:
     data = played.report()
     (only_round,) = data.rounds

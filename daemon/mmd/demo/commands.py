@@ -36,7 +36,7 @@ class Commands:
         done = subprocess.run(self.line(*arguments), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise MmdError(f"`mmd {' '.join(arguments)}` ended with exit code {done.returncode}: {done.stderr.strip()}")
-        return done.stdout.strip()
+        return done.stdout.rstrip()
 
     def status(self) -> Status:
         """Return what the daemon says of itself: `mmd status --json` without the cost of a process."""

@@ -6,6 +6,7 @@ The daemon, the trainer, the store, the gate and the swap are the product's own;
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from mmd.artifact.load import normalise, open_set
@@ -142,7 +144,7 @@ class Demonstration:
         self._say("The round is under way. The owner pulls the charger out.")
         seconds = _seconds_until_still(trainer, after=lambda: self.board.plug(is_charging=False))
         wait_for(lambda: self.mmd.status()["reasons"], "the suspension", 10.0)
-        self.console.print(f"  Training stood still after [bold]{seconds:.2f} s[/].")
+        self._tell(f"Training stood still after [bold]{seconds:.2f} s[/].")
         self._type(self.mmd, "why")
         self._say("And plugs it in again.")
         self.board.plug(is_charging=True)
@@ -161,11 +163,9 @@ class Demonstration:
 
     def _tell_verdict(self, verdict: dict[str, Any], *, before: int, after: int) -> None:
         self._say("The round is over, and the gate has judged the candidate on samples that it never saw.")
-        self.console.print(f"  {escape(verdict['reason'])}")
+        self._tell(escape(verdict["reason"]))
         if verdict["promoted"]:
-            self.console.print(
-                f"  The program that held a Predictor went from generation {before} to {after} without a restart."
-            )
+            self._tell(f"The program that held a Predictor went from generation {before} to {after} without a restart.")
         self._type(self.mmd, "models")
 
     def _current_generation(self, predictor: Predictor) -> int:
@@ -220,9 +220,13 @@ class Demonstration:
         self.console.print(f"\n[bold]{escape(sentence)}[/]")
 
     def _type(self, commands: Commands, *arguments: str) -> None:
-        self.console.print(f"  [dim]$ mmd {escape(' '.join(arguments))}[/]")
-        for line in commands.run(*arguments).splitlines():
-            self.console.print(f"  {escape(line)}")
+        self._tell(f"[dim]$ mmd {escape(' '.join(arguments))}[/]")
+        for line in dropwhile(str.isspace, commands.run(*arguments).splitlines()):
+            self._tell(escape(line.rstrip()))
+
+    def _tell(self, line: str) -> None:
+        """Print a line indented, also what does not fit beside its beginning."""
+        self.console.print(Padding(self.console.render_str(line), (0, 0, 0, 2), expand=False))
 
 
 def _progress_line(status: Status) -> str:
