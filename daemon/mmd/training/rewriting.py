@@ -39,14 +39,14 @@ class Rewriting:
 
     def emit(self, op: str, *inputs: str, out: str | None = None, domain: str = "", **attributes: Any) -> str:
         """Append one node and return the name of its output, `out` or a fresh name."""
-        name = f"blocked/{op}_{len(self.nodes)}"
+        name = f"made/{op}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [out or name], name=name, domain=domain, **attributes))
         return out or name
 
     def emit_many(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
         """Append one node with several outputs."""
         self.nodes.append(
-            helper.make_node(op, list(inputs), list(outputs), name=f"blocked/{op}_{len(self.nodes)}", **attributes)
+            helper.make_node(op, list(inputs), list(outputs), name=f"made/{op}_{len(self.nodes)}", **attributes)
         )
 
     def integers(self, *values: int) -> str:
@@ -56,7 +56,7 @@ class Rewriting:
         """Return the name of an initializer that holds `value`; equal constants share one."""
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
-            self._constants[key] = f"blocked/constant_{len(self._constants)}"
+            self._constants[key] = f"made/constant_{len(self._constants)}"
             self.initializers[self._constants[key]] = numpy_helper.from_array(value, self._constants[key])
         return self._constants[key]
 
