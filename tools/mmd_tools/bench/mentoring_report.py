@@ -130,9 +130,10 @@ def draw_mentoring(path: Path, results: MentoringResults) -> None:
 
 
 def _panel(results: MentoringResults, mentee: str, sizes: Sequence[int]) -> Panel:
-    lines = []
+    lines, counted = [], []
     for row in ROWS:
         gains = [results.gains(mentee, size, row) for size in sizes]
+        counted.append(gains)
         if row == INDEPENDENT or not any(map(len, gains)):
             continue
         means, spreads = zip(*map(_mean_and_error, gains), strict=True)
@@ -144,7 +145,9 @@ def _panel(results: MentoringResults, mentee: str, sizes: Sequence[int]) -> Pane
                 [mean + spread for mean, spread in zip(means, spreads, strict=True)],
             )
         )
-    title = f"{results.parameters(mentee):,} parameters, {results.seeds(mentee)} seed(s)"
+    most, fewest = results.seeds(mentee), min(map(len, (gain for line in counted for gain in line)), default=0)
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
+    title = f"{results.parameters(mentee):,} parameters, {seeds} seed(s)"
     return Panel(title, "points; bars: standard error", lines, zero=True)
 
 
