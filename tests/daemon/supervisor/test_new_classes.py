@@ -200,4 +200,4 @@ def test_a_folder_of_a_new_class_is_ingested_when_that_is_said(board: Board, tmp
 def test_a_set_without_spare_outputs_names_none(tmp_path: Path) -> None:
     board = tiny_board(tmp_path / "state", GOLDEN, samples=10)
     ran = call_mmd("label", "--new", "owl", state=board.state.root)
-    assert (ran.code, "this one has none" in ran.err) == (3, True)
+    assert (ran.code, "this one has none; `spare_classes` in the recipe" in ran.err) == (3, True)
