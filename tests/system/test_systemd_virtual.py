@@ -64,10 +64,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMachine
 
 
 @pytest.fixture
-def training(machine: VirtualMachine) -> VirtualMachine:
-    """The machine with training held no longer."""
+def training(machine: VirtualMachine) -> None:
+    """Hold training no longer."""
     machine.mmd("resume")
-    return machine
 
 
 def read(machine: VirtualMachine, name: str) -> str:
@@ -99,8 +98,8 @@ def test_a_uevent_of_the_kernel_makes_the_daemon_look_at_once(machine: VirtualMa
     eventually(lambda: "held_by_user" not in machine.last_reasons(), within=SOON_SECONDS, every=0.5)
 
 
-def test_the_trainer_is_the_last_to_get_memory_processors_and_disks(training: VirtualMachine) -> None:
-    machine = training
+@pytest.mark.usefixtures("training")
+def test_the_trainer_is_the_last_to_get_memory_processors_and_disks(machine: VirtualMachine) -> None:
     eventually(lambda: is_at_work(machine), within=300, every=1)
     (trainer,) = trainers(machine)
     assert trainer != machine.unit("MainPID")
@@ -112,8 +111,8 @@ def test_the_trainer_is_the_last_to_get_memory_processors_and_disks(training: Vi
     assert machine.unit("MemoryMax") != "infinity"
 
 
-def test_beside_a_busy_process_the_trainer_gets_next_to_nothing(training: VirtualMachine) -> None:
-    machine = training
+@pytest.mark.usefixtures("training")
+def test_beside_a_busy_process_the_trainer_gets_next_to_nothing(machine: VirtualMachine) -> None:
     eventually(lambda: is_at_work(machine), within=300, every=1)
     (trainer,) = trainers(machine)
     machine.check("systemd-run", "--unit=busy", "sh", "-c", "while :; do :; done")
@@ -135,9 +134,9 @@ def test_the_service_manager_gives_the_daemon_a_file_to_watch_and_it_is_watched(
     assert "no uevents" not in log
 
 
-def test_a_clock_that_is_set_forward_and_back_disturbs_nothing(training: VirtualMachine) -> None:
+@pytest.mark.usefixtures("training")
+def test_a_clock_that_is_set_forward_and_back_disturbs_nothing(machine: VirtualMachine) -> None:
     """What the jump wakes (timers of days) may be felt: an emulated machine is slow."""
-    machine = training
     eventually(lambda: is_at_work(machine), within=300, every=1)
     before = machine.unit("MainPID")
     for jump in ("+3 days", "-30 days", "+27 days"):
@@ -150,9 +149,9 @@ def test_a_clock_that_is_set_forward_and_back_disturbs_nothing(training: Virtual
     assert machine.unit("NRestarts") == "0"
 
 
-def test_a_trainer_that_cannot_keep_its_memory_is_stopped_with_the_reason_and_leaves(training: VirtualMachine) -> None:
+@pytest.mark.usefixtures("training")
+def test_a_trainer_that_cannot_keep_its_memory_is_stopped_with_the_reason_and_leaves(machine: VirtualMachine) -> None:
     """Above its `memory.high` the kernel takes a group's pages and lets it wait for each that it wants back."""
-    machine = training
     eventually(lambda: is_at_work(machine), within=300, every=1)
     machine.check("sh", "-c", f"echo 30M > {GROUP}/trainer/memory.high")
     eventually(lambda: "memory_pressure" in machine.last_reasons(), within=2 * SOON_SECONDS, every=0.5)
@@ -160,8 +159,8 @@ def test_a_trainer_that_cannot_keep_its_memory_is_stopped_with_the_reason_and_le
     machine.check("sh", "-c", f"echo max > {GROUP}/trainer/memory.high")
 
 
-def test_running_out_of_the_groups_memory_costs_the_round_and_never_the_daemon(training: VirtualMachine) -> None:
-    machine = training
+@pytest.mark.usefixtures("training")
+def test_running_out_of_the_groups_memory_costs_the_round_and_never_the_daemon(machine: VirtualMachine) -> None:
     machine.ask_for_a_round()
     eventually(lambda: is_at_work(machine), within=300, every=1)
     before = machine.unit("MainPID")
