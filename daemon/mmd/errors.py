@@ -95,6 +95,6 @@ def unforeseen(error: Exception) -> str:
     """Return the one line that the user sees of an error that nobody raised on purpose."""
     advice = _DISK_ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
     if not isinstance(error, OSError) or advice is None:
-        return f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+        return f"{type(error).__name__}: {error} (--debug before the command shows the traceback)"
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{error.strerror}; {advice}"

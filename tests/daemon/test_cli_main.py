@@ -78,7 +78,8 @@ def test_an_unforeseen_error_is_one_line_and_exit_code_1(failing: dict[str, Base
     failing["error"] = ZeroDivisionError("division by zero")
     ran = call_mmd("fail")
     assert ran.code == 1
-    assert ran.error_lines == ["mmd: ZeroDivisionError: division by zero (run again with --debug for the traceback)"]
+    advice = "--debug before the command shows the traceback"
+    assert ran.error_lines == [f"mmd: ZeroDivisionError: division by zero ({advice})"]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), MmdError("x")])
