@@ -1,8 +1,8 @@
 """Which nodes of a step graph run in another layout? A walk in the graph's order that asks a rule for each node."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from onnx import ModelProto, NodeProto
 
@@ -10,16 +10,36 @@ from mmd.training.images import Images
 from mmd.training.poolings import Poolings
 from mmd.training.rewriting import Rewriting, is_step_function
 
+_Twins = TypeVar("_Twins", bound=Images)
+_Given = TypeVar("_Given", bound=Images, contravariant=True)
 
-class Walk(ABC):
+
+class _Convolution(Protocol[_Given]):
+    def __call__(self, images: _Given, node: NodeProto, *, has_relu: bool) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Rules(Generic[_Twins]):
+    """How a layout does each kind of node on its twins. A rule that says False, or None, leaves the node as it is."""
+
+    convolution: _Convolution[_Twins]
+    """Return the twin of what a convolution, and the ReLU after it, makes."""
+    input_gradient: Callable[[_Twins, dict[str, Any]], bool]
+    weight_gradient: Callable[[_Twins, dict[str, Any]], bool]
+    by_operator: Mapping[str, Callable[[_Twins, NodeProto], bool]]
+    other: Callable[[_Twins, NodeProto], bool]
+    """For operators that are not in `by_operator`."""
+
+
+class Walk(Generic[_Twins]):
     """Makes the step graph anew, with its images in the layout of `images` wherever a rule says how.
 
     The result has the inputs and outputs of the graph and their values but for rounding. Only what is marked as the
     gradient of a convolution or pooling (see `rewriting.MARKS`) is made anew; everything else is done alike or copied.
     """
 
-    def __init__(self, graph: Rewriting, images: Images) -> None:
-        self._graph, self._twins = graph, images
+    def __init__(self, graph: Rewriting, images: _Twins, rules: Rules[_Twins]) -> None:
+        self._graph, self._twins, self._rules = graph, images, rules
         self._poolings = Poolings(images)
         nodes = list(graph.model.graph.node)
         self._relus = _fusable_relus(graph, nodes)
@@ -40,22 +60,6 @@ class Walk(ABC):
             self._twins.plain(output.name)
         return self._graph.finish(domain)
 
-    @abstractmethod
-    def _convolution(self, node: NodeProto, *, has_relu: bool) -> str | None:
-        """Return the twin of what a convolution, and the ReLU after it, makes; None where it stays as it is."""
-
-    @abstractmethod
-    def _input_gradient(self, mark: dict[str, Any]) -> bool:
-        """Make the gradient of a convolution's input; False: not this one."""
-
-    @abstractmethod
-    def _weight_gradient(self, mark: dict[str, Any]) -> bool:
-        """Make the gradient of a convolution's weights; False: not this one."""
-
-    @abstractmethod
-    def _other(self, node: NodeProto) -> bool:
-        """Do any other node on twins; False: not this one."""
-
     def _is_made(self, node: NodeProto) -> bool:
         mark = next((self._graph.marks[name] for name in node.output if name in self._graph.marks), None)
         if mark and self._gradient(mark):
@@ -64,13 +68,13 @@ class Walk(ABC):
             return self._with_relu(node)
         if node.op_type == "MaxPool":
             return self._poolings.max_pool(node)
-        return self._other(node)
+        return self._rules.by_operator.get(node.op_type, self._rules.other)(self._twins, node)
 
     def _gradient(self, mark: dict[str, Any]) -> bool:
         if mark["op"] == "inputs":
-            return self._input_gradient(mark)
+            return self._rules.input_gradient(self._twins, mark)
         if mark["op"] == "weights":
-            return self._weight_gradient(mark)
+            return self._rules.weight_gradient(self._twins, mark)
         makes, product = mark["makes"], self._sunk.get(mark["makes"])
         is_made = self._poolings.gradient(mark, has_mask=product is not None)
         if is_made and product is not None:
@@ -79,7 +83,7 @@ class Walk(ABC):
 
     def _with_relu(self, node: NodeProto) -> bool:
         relu = self._relus.get(node.output[0])
-        made = self._convolution(node, has_relu=relu is not None)
+        made = self._rules.convolution(self._twins, node, has_relu=relu is not None)
         if made is None:
             return False
         if relu is None:
