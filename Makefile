@@ -35,7 +35,7 @@ test-full: lint types
 
 # As root on Debian: emulated ARM boards; says why where it cannot run. `make arm-test ARM=--quick` runs one of the four.
 # No part of .ci/run: that starts on a bare machine, which would first have to fetch 600 MB of Debian roots and aarch64
-# wheels, and the emulation takes ten minutes. Where an earlier run has left them, `make test` takes its training steps
+# wheels, and the emulation takes 25 minutes. Where an earlier run has left them, `make test` takes its training steps
 # on one board (tests/arm/test_arm_short.py); elsewhere that test is skipped with the reason.
 arm-test: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.arm.arm_test $(ARM)
