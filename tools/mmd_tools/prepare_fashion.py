@@ -46,7 +46,7 @@ def split_by_place(count: int) -> NDArray[np.uint8]:
 
 def _read_pair(folder: Path, names: tuple[str, str]) -> Part:
     pictures, labels = _read_idx(folder / names[0], 3), _read_idx(folder / names[1], 1)
-    if len(pictures) != len(labels) or pictures.shape[1:] != (SIDE, SIDE) or labels.max(initial=0) >= CLASSES:
+    if len(pictures) != len(labels) or pictures.shape[1:] != (SIDE, SIDE) or (labels >= CLASSES).any():
         raise InputRefused(f"{names[0]} and {names[1]} in {folder} do not belong together; use Fashion-MNIST's.")
     return Part(pictures[:, None], labels.astype(np.int64))
 
