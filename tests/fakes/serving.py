@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.support import eventually
 from tests.tiny import Board
@@ -20,9 +21,9 @@ from mmd.serving.server import Server
 
 
 @contextlib.contextmanager
-def served(board: Board, predictor: Predictor | None = None, **config: object) -> Iterator[Path]:
+def served(board: Board, predictor: Predictor | None = None, **config: Any) -> Iterator[Path]:
     """Serve `board` from a thread until the end of the block; yield the socket."""
-    settings = ServeConfig(**config)  # type: ignore[arg-type]  # keys of several types
+    settings = ServeConfig(**config)
     chosen = predictor or Predictor(board.state)
     listener = listen(str(board.state.serve_socket))
     application = Application(

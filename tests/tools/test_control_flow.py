@@ -14,7 +14,7 @@ from tests.tools.networks import NEEDS_TRAINING_BUILD, Net, recipe, save
 
 from mmd.errors import ArtifactRefused
 from mmd_tools.fuse import fuse
-from mmd_tools.fuse.network import read_network
+from mmd_tools.fuse.network import Role, read_network
 from mmd_tools.inspect import inspect
 from mmd_tools.recipe import InputRecipe, ProbeRecipe
 from mmd_tools.verify import verify
@@ -74,9 +74,10 @@ def test_a_loop_is_named_with_the_tensor_behind_which_the_network_can_begin(tmp_
     assert ran.code == 0
     assert "Loop (spectrogram_node) is control flow" in ran.out
     assert "from spectrogram on" in ran.out
-    for role in ("mentor", "mentee"):
+    roles: tuple[Role, ...] = ("mentor", "mentee")
+    for role in roles:
         with pytest.raises(ArtifactRefused, match=r"unsupported operator Loop \(spectrogram_node\)"):
-            read_network(path, role)  # type: ignore[arg-type]
+            read_network(path, role)
 
 
 @NEEDS_TRAINING_BUILD

@@ -1,5 +1,6 @@
 """In which layout is a tensor there? Each is converted where an operator cannot do without, once each way."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from mmd.training.rewriting import Rewriting, Shape
@@ -7,7 +8,7 @@ from mmd.training.rewriting import Rewriting, Shape
 Size = tuple[int, int, int, int]
 
 
-class Images:
+class Images(ABC):
     """The tensors of a graph: plain, as a twin in another layout, or both.
 
     A twin lies in memory as [lines, H, W, inner]; a sequence [n, C, L] is an image one row high.
@@ -22,13 +23,13 @@ class Images:
         """The twin of a tensor, by the tensor's name."""
         self.only_twins: set[str] = set()
 
+    @abstractmethod
     def lines(self, size: Size) -> int:
         """Return how many pictures of `inner` numbers a place the twin of a tensor of `size` is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def declared(self, size: Size) -> Size:
         """Return the shape that the twin of a tensor of `size` has for the runtime."""
-        raise NotImplementedError
 
     def size(self, tensor: str) -> Size | None:
         """Return [n, C, H, W], or None for what is no image of known size."""
@@ -54,11 +55,13 @@ class Images:
         self.names[tensor] = twin
         self.only_twins.add(tensor)
 
+    @abstractmethod
     def _converted(self, tensor: str) -> str:
-        raise NotImplementedError
+        """Make the twin of a tensor; return its name."""
 
+    @abstractmethod
     def _convert_back(self, tensor: str, size: Size, shape: Shape) -> None:
-        raise NotImplementedError
+        """Make the tensor itself from its twin."""
 
 
 def as_image(shape: Shape | None) -> Size | None:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -163,7 +164,7 @@ def test_a_web_page_is_declined(board: Board) -> None:
 
 def test_what_nobody_foresaw_costs_one_request_and_shows_no_traceback(board: Board) -> None:
     class Broken(Predictor):
-        def predict(self, *arguments: object, **options: object) -> Prediction:
+        def predict(self, *arguments: Any, **options: Any) -> Prediction:
             raise ZeroDivisionError("once")
 
     with served(board, Broken(board.state)) as path:
@@ -325,10 +326,10 @@ class Slow(Predictor):
         super().__init__(board.state)
         self.is_asked, self.may_answer = threading.Event(), threading.Event()
 
-    def predict(self, *arguments: object, **options: object) -> Prediction:
+    def predict(self, *arguments: Any, **options: Any) -> Prediction:
         self.is_asked.set()
         assert self.may_answer.wait(60)
-        return super().predict(*arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+        return super().predict(*arguments, **options)
 
 
 def test_a_server_that_is_told_to_stop_finishes_what_it_took(board: Board) -> None:
