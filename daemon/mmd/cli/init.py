@@ -33,17 +33,24 @@ def init(session: Session, set_folder: Path | None, force: bool) -> None:
     Doing it again with the same set changes nothing, finishes what was interrupted, and repairs a damaged set.
     """
     from mmd.artifact.load import open_set
+    from mmd.promotion.turns import turn
 
     source = open_set(set_folder or _shipped())
+    _make_root(session.state)
+    with turn(session.state):
+        told = _initialise(session, source, force=force)
+    print(told)
+
+
+def _initialise(session: Session, source: "ArtifactSet", *, force: bool) -> str:
+    """Do what is missing, while nobody else changes the models; return what to tell the user."""
     state = session.state
-    _make_root(state)
     installed = _installed_sha256(state)
     if installed == source.sha256:
         was_whole = _is_whole(state)
         _finish(session, source)
         repaired = "" if was_whole else " Its artifact set was damaged and is repaired."
-        print(f"{state.root} is initialised with {source.manifest.name} already.{repaired}")
-        return
+        return f"{state.root} is initialised with {source.manifest.name} already.{repaired}"
     if installed is not None and not force:
         raise UsageError(
             f"{state.root} is initialised with another artifact set; give --force to replace it and the models "
@@ -52,7 +59,7 @@ def init(session: Session, set_folder: Path | None, force: bool) -> None:
     if installed is not None:
         _replace(session, source)
     _finish(session, source)
-    print(f"Installed {source.manifest.name} in {state.root}; next: mmd ingest")
+    return f"Installed {source.manifest.name} in {state.root}; next: mmd ingest"
 
 
 def _shipped() -> Path:

@@ -3,18 +3,24 @@
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 
 import pytest
+from tests.models import put_candidate
 from tests.support import call_mmd, write_class_folders, write_fake_set
 
 from mmd import durable
 from mmd.artifact.card import linked_generation
 from mmd.artifact.load import open_set
+from mmd.errors import MmdError
 from mmd.layout import StateDir
+from mmd.promotion.models import ModelStore
 from mmd.samples.row_cache import RowCache
 from mmd.samples.store import SampleStore
 from mmd.supervisor.lock import DaemonLock
+
+WHILE_IT_REPLACES_SECONDS = 0.3
 
 
 @pytest.fixture
@@ -123,6 +129,37 @@ def test_force_is_refused_while_a_daemon_runs(state: StateDir, fake_set: Path, t
         code, _, err = init(state, write_fake_set(tmp_path / "b-set", flavour="b"), "--force")
     assert code == 2
     assert "in use" in err
+
+
+def test_a_rollback_in_the_middle_of_a_replacement_comes_after_it(
+    state: StateDir, fake_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(state, fake_set)
+    put_candidate(state, 1)
+    ModelStore(state).finish_round(1)
+    refused: list[Exception] = []
+    remove_folder = durable.remove_folder
+
+    def roll_back() -> None:
+        try:
+            ModelStore(state).rollback()
+        except (MmdError, OSError) as error:
+            refused.append(error)
+
+    owner = threading.Thread(target=roll_back)
+
+    def remove_and_roll_back(folder: Path) -> None:
+        remove_folder(folder)
+        if folder == state.models:
+            owner.start()
+            owner.join(WHILE_IT_REPLACES_SECONDS)
+            assert owner.is_alive(), "it waits for its turn"
+
+    monkeypatch.setattr(durable, "remove_folder", remove_and_roll_back)
+    assert init(state, write_fake_set(tmp_path / "b-set", flavour="b"), "--force")[0] == 0
+    owner.join(30)
+    assert [str(error) for error in refused] == ["Generation 0 serves and there is none before it to go back to."]
+    assert linked_generation(state.models) == 0
 
 
 def test_a_damaged_set_is_exit_code_5_with_the_name_of_the_file(state: StateDir, fake_set: Path) -> None:
