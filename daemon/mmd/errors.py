@@ -37,6 +37,10 @@ class ArtifactRefused(MmdError):
     exit_code = 5
 
 
+class ModelsBusy(MmdError):
+    """Another process changes which model serves, and has not been done in time."""
+
+
 class DaemonNotRunning(MmdError):
     """The command needs a running daemon and none answers on the control socket."""
 

@@ -23,7 +23,7 @@ class Mode(StrEnum):
     """The owner wants a round now: only what makes it impossible, or their own later `mmd pause`, keeps it back."""
 
 
-FORCED_OBEYS = frozenset({Code.HELD_BY_USER, Code.TRAINER_FAILED, Code.NO_ARTIFACT_SET})
+FORCED_OBEYS = frozenset({Code.HELD_BY_USER, Code.TRAINER_FAILED, Code.MODELS_BUSY, Code.NO_ARTIFACT_SET})
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -47,8 +47,10 @@ class Facts(msgspec.Struct, frozen=True):
     failed_rounds: int = 0
     """How many of the latest rounds failed in a row; each makes the rest longer."""
     retry_at: float | None = None
-    """Monotonic time before which a trainer that failed is not started again."""
+    """Monotonic time before which a trainer that failed is not started again, or a verdict not carried out."""
     failure: str = ""
+    is_put_off: bool = False
+    """No trainer failed: others were changing the models when the verdict was to be carried out."""
     stopped_since: float | None = None
     """Wall time since when no daemon runs; `None` while one does."""
     holder: int | None = None
@@ -146,12 +148,11 @@ def _owner_and_pace_reasons(facts: Facts, config: Config, tracker: Tracker, now:
     if facts.held_since is not None:
         yield Reason(Code.HELD_BY_USER, "You hold training.", facts.held_since, "you run `mmd resume`")
     if facts.retry_at is not None and now.monotonic < facts.retry_at:
-        yield Reason(
-            Code.TRAINER_FAILED,
-            f"The trainer failed: {facts.failure}",
-            _since(Code.TRAINER_FAILED, tracker, now),
-            f"it is tried again in {_duration(facts.retry_at - now.monotonic)}",
-        )
+        code, message = Code.TRAINER_FAILED, f"The trainer failed: {facts.failure}"
+        if facts.is_put_off:
+            code, message = Code.MODELS_BUSY, "The round is judged, and another command is changing the models."
+        clears = f"it is tried again in {_duration(facts.retry_at - now.monotonic)}"
+        yield Reason(code, message, _since(code, tracker, now), clears)
     if facts.round_ended is not None and not facts.is_round_open:
         left = facts.round_ended + cooldown_seconds(config, facts.failed_rounds) - now.monotonic
         if left > 0:

@@ -27,6 +27,7 @@ class Code(StrEnum):
     ENERGY_BUDGET_SPENT = "energy_budget_spent"
     HELD_BY_USER = "held_by_user"
     TRAINER_FAILED = "trainer_failed"
+    MODELS_BUSY = "models_busy"
     COOLDOWN = "cooldown"
     SAMPLES_ARRIVING = "samples_arriving"
     TOO_FEW_SAMPLES = "too_few_samples"
@@ -77,6 +78,9 @@ REASONS: dict[Code, ReasonKind] = {
     Code.ENERGY_BUDGET_SPENT: ReasonKind(Kind.PACE, "today's energy for training is spent", "training_energy_today"),
     Code.HELD_BY_USER: ReasonKind(Kind.USER, "the owner holds training with `mmd pause`"),
     Code.TRAINER_FAILED: ReasonKind(Kind.PACE, "the trainer failed and is tried again after a while"),
+    Code.MODELS_BUSY: ReasonKind(
+        Kind.PACE, "the round is judged, and its verdict waits for another command that is changing the models"
+    ),
     Code.COOLDOWN: ReasonKind(Kind.PACE, "the last round ended a moment ago (`daemon.cooldown_seconds`)"),
     Code.SAMPLES_ARRIVING: ReasonKind(
         Kind.PACE, "samples are still being taken in; a round waits for the last of them"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from mmd.errors import MmdError
+from mmd.errors import ModelsBusy
 from mmd.layout import StateDir
 
 PATIENCE_SECONDS = 5.0
@@ -33,7 +33,7 @@ def in_turn(change: Callable[Concatenate[_Store, _Given], _Found]) -> Callable[C
 
     @wraps(change)
     def alone(store: _Store, /, *given: _Given.args, **named: _Given.kwargs) -> _Found:
-        with turn(store.state):
+        with turn(store.state, patience_seconds=PATIENCE_SECONDS):
             return change(store, *given, **named)
 
     return alone
@@ -41,13 +41,13 @@ def in_turn(change: Callable[Concatenate[_Store, _Given], _Found]) -> Callable[C
 
 @contextmanager
 def turn(state: StateDir, *, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Keep everybody else from changing which model serves. Raises `MmdError` when somebody does so for too long."""
+    """Keep everybody else from changing which model serves. Raises `ModelsBusy` when somebody does so for too long."""
     folder = os.open(state.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + patience_seconds
         while not _is_taken(folder):
             if time.monotonic() >= deadline:
-                raise MmdError(f"Another command is changing the models in {state.root}; try again when it is done.")
+                raise ModelsBusy(f"Another command is changing the models in {state.root}; try again when it is done.")
             time.sleep(_LOOK_SECONDS)
         yield
     finally:

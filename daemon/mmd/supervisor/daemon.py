@@ -211,6 +211,7 @@ class Daemon:
             failed_rounds=runner.failed_rounds,
             retry_at=runner.retry_at,
             failure=runner.failure,
+            is_put_off=runner.is_put_off,
         )
 
     def _poll_seconds(self) -> float:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 RETRY_SECONDS = (1.0, 5.0, 30.0, 120.0)
 """How long to wait after the first, second, ... failure without progress; one more gives the round up."""
+PUT_OFF_SECONDS = 30.0
+"""Long beside the patience with which each attempt waits for its turn: meanwhile the daemon answers nobody."""
 
 
 class Retries:
@@ -18,6 +20,8 @@ class Retries:
         """Monotonic time before which nothing is tried."""
         self.message = ""
         """What the last failure said."""
+        self.is_put_off = False
+        """Nothing failed; the next attempt waits for somebody else."""
 
     def note(self, message: str, step: int, now: float) -> None:
         """Count one failure at `step`; a round that got further than at the last one starts to count anew."""
@@ -25,8 +29,12 @@ class Retries:
             self.failures = 0
         self._furthest_step = max(step, self._furthest_step)
         self.failures += 1
-        self.message = message
+        self.message, self.is_put_off = message, False
         self.retry_at = now + self._waits[min(self.failures, len(self._waits)) - 1]
+
+    def put_off(self, now: float) -> None:
+        """Try again after a while, and count no failure."""
+        self.retry_at, self.is_put_off = now + PUT_OFF_SECONDS, True
 
     @property
     def is_hopeless(self) -> bool:
@@ -41,3 +49,4 @@ class Retries:
     def forget(self) -> None:
         """Begin with the next round."""
         self._furthest_step, self.failures, self.retry_at = -1, 0, None
+        self.is_put_off = False

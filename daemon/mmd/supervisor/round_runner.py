@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from mmd.conditions import Instant
 from mmd.config import Config
-from mmd.errors import MmdError, StoreDamaged
+from mmd.errors import MmdError, ModelsBusy, StoreDamaged
 from mmd.layout import StateDir, round_folder
 from mmd.policy import Reason
 from mmd.policy.decide import has_work
@@ -87,8 +87,13 @@ class RoundRunner:
 
     @property
     def retry_at(self) -> float | None:
-        """Monotonic time before which a trainer that failed is not started again."""
+        """Monotonic time before which a trainer that failed is not started again, or a verdict not carried out."""
         return self._retries.retry_at
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether the round is judged, and others were changing the models when its verdict was to be carried out."""
+        return self._retries.is_put_off
 
     @property
     def failure(self) -> str:
@@ -156,8 +161,7 @@ class RoundRunner:
                     number = begin_round(self._state_dir, config, store).number
             elif self.state is not State.SUSPENDED:
                 self._move(Event.ROUND_FOUND_OPEN)
-            progress = self._taken_up(number, now)
-            if progress is None:
+            if not self._take_up(number, now):
                 return
             command = self._command(self._state_dir, number)
             self.trainer = TrainerProcess(command, memory_mib=config.daemon.trainer_memory_mib, group=self._group)
@@ -167,20 +171,20 @@ class RoundRunner:
         self._complaint, self._ran_out_of_memory = "", False
         self._is_evaluating = False
         self._config = config
-        self.progress = progress
         self._rounds.begin_round(number, now)
         self._move(Event.STARTED)
 
-    def _taken_up(self, number: int, now: Instant) -> Progress | None:
-        """Return how far the round on disk is; `None` where it ends here: judged, or without a plan to be read."""
-        if is_judged(self._state_dir, number):
-            self._finish(number, now)
-            return None
+    def _take_up(self, number: int, now: Instant) -> bool:
+        """Return whether the round on disk needs a trainer: one that is judged, or without a plan to be read, ends."""
         try:
-            return progress_on_disk(self._state_dir, number)
+            self.progress = progress_on_disk(self._state_dir, number)
         except StoreDamaged as error:
             self._abandon(number, str(error), now)
-            return None
+            return False
+        if is_judged(self._state_dir, number):
+            self._finish(number, now)
+            return False
+        return True
 
     def _take_event(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -224,10 +228,22 @@ class RoundRunner:
 
     def _finish(self, number: int, now: Instant) -> None:
         """Act on the verdict; a crash in the middle is finished by the next start."""
-        with SampleStore(self._state_dir.samples_db) as store:
-            finish_round(self._state_dir, number, store)
+        try:
+            with SampleStore(self._state_dir.samples_db) as store:
+                finish_round(self._state_dir, number, store)
+        except ModelsBusy:
+            self._put_off(number, now)
+            return
         note_success(self._state_dir)
         self._end_round(number, now)
+
+    def _put_off(self, number: int, now: Instant) -> None:
+        """Carry the verdict out later. That is no failure of the round, however often it happens."""
+        if not self._retries.is_put_off:
+            log.warning("round=%d is judged; its verdict waits: another command is changing the models", number)
+        self._retries.put_off(now.monotonic)
+        if self.state in RUNNING:
+            self._move(Event.TRAINER_LOST)
 
     def _end_round(self, number: int, now: Instant) -> None:
         folder = round_folder(self._state_dir, number)
@@ -297,6 +313,6 @@ class RoundRunner:
             return
         self._move(Event.ROUND_FOUND_OPEN)
         try:
-            self.progress = self._taken_up(number, now)
+            self._take_up(number, now)
         except (MmdError, OSError, sqlite3.Error) as error:
             self._fail(str(error), now)

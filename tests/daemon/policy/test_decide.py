@@ -239,6 +239,7 @@ def test_a_condition_that_is_not_required_is_never_a_reason(tmp_path: Path) -> N
 WORK_FACTS: Mapping[Code, Facts] = {
     Code.HELD_BY_USER: msgspec.structs.replace(READY, held_since=5.0),
     Code.TRAINER_FAILED: msgspec.structs.replace(READY, retry_at=10.0, failure="it fell over."),
+    Code.MODELS_BUSY: msgspec.structs.replace(READY, is_round_open=True, retry_at=10.0, is_put_off=True),
     Code.COOLDOWN: msgspec.structs.replace(READY, round_ended=-30.0),
     Code.SAMPLES_ARRIVING: msgspec.structs.replace(READY, samples_grew=-1.0),
     Code.TOO_FEW_SAMPLES: Facts(trainable=7, new=7),
@@ -304,7 +305,7 @@ def test_a_forced_round_ignores_every_condition_and_says_so(name: str, value: An
     assert codes(ignored) == [LEVELS[name][0]]
 
 
-@pytest.mark.parametrize("code", [Code.HELD_BY_USER, Code.TRAINER_FAILED, Code.NO_ARTIFACT_SET])
+@pytest.mark.parametrize("code", [Code.HELD_BY_USER, Code.TRAINER_FAILED, Code.MODELS_BUSY, Code.NO_ARTIFACT_SET])
 def test_a_forced_round_still_obeys_its_owner_and_what_is_impossible(code: Code) -> None:
     assert codes(Watcher(WORK_FACTS[code], mode=Mode.FORCED).see(0)) == [code]
 

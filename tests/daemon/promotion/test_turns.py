@@ -11,7 +11,7 @@ from tests.support import write_fake_set
 from mmd import durable
 from mmd.artifact.card import ModelCard, linked_generation
 from mmd.artifact.load import open_set
-from mmd.errors import MmdError
+from mmd.errors import ModelsBusy
 from mmd.layout import StateDir
 from mmd.promotion.models import ModelStore
 from mmd.promotion.turns import turn
@@ -55,7 +55,7 @@ def test_a_rollback_in_the_middle_of_a_promotion_comes_after_it(
 def test_whoever_waits_too_long_is_told_and_has_changed_nothing(state: StateDir) -> None:
     with (
         turn(state),
-        pytest.raises(MmdError, match=r"Another command is changing the models in .*; try again"),
+        pytest.raises(ModelsBusy, match=r"Another command is changing the models in .*; try again"),
         turn(state, patience_seconds=0),
     ):
         raise AssertionError("two at once")

@@ -12,8 +12,11 @@ from tests.support import eventually
 
 from mmd.conditions import Instant
 from mmd.config import load_config
+from mmd.layout import round_folder
 from mmd.policy import Code, Reason
-from mmd.promotion.outcome import RoundOutcome
+from mmd.promotion import turns
+from mmd.promotion.outcome import RoundOutcome, read_outcome
+from mmd.supervisor.retries import PUT_OFF_SECONDS, RETRY_SECONDS
 from mmd.supervisor.round_runner import LEAVE_SECONDS, RoundRunner
 from mmd.supervisor.states import State
 
@@ -104,3 +107,52 @@ def test_a_suspended_trainer_leaves_after_a_night_if_it_may_not(board: Rig) -> N
     assert made.look(UNPLUGGED) is State.SUSPENDED
     eventually(lambda: not is_alive(pid))
     made.look(UNPLUGGED)
+
+
+def judge_while_others_change_the_models(made: Runner) -> None:
+    """Let the round come to its verdict, and the runner find somebody else at the models."""
+    assert made.look([]) is State.TRAINING
+
+    def is_judged() -> bool:
+        made.look([])
+        return made.runner.trainer is None
+
+    eventually(is_judged)
+
+
+def test_a_verdict_waits_until_nobody_else_changes_the_models(
+    board: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.0)
+    board.script("steps=3")
+    made = Runner(board)
+    with turns.turn(board.state):
+        judge_while_others_change_the_models(made)
+        for _ in range(2 * len(RETRY_SECONDS)):
+            assert (made.runner.state, made.runner.is_put_off) == (State.SUSPENDED, True)
+            assert (made.runner.retry_at or 0) > made.now.monotonic
+            made.wait(PUT_OFF_SECONDS)
+            made.look([])
+    assert read_outcome(round_folder(board.state, 1)) is None
+    made.wait(PUT_OFF_SECONDS)
+    assert made.look([]) is State.IDLE
+    outcome = read_outcome(round_folder(board.state, 1))
+    assert outcome is not None
+    assert outcome.outcome == "rejected"
+    assert not made.runner.is_put_off
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "round=1 is judged; its verdict waits: another command is changing the models"
+    ]
+
+
+def test_the_next_daemon_carries_out_a_verdict_that_had_to_wait(board: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.0)
+    board.script("steps=3")
+    with turns.turn(board.state):
+        judge_while_others_change_the_models(Runner(board))
+        made = Runner(board)
+        assert (made.runner.state, made.runner.is_put_off) == (State.SUSPENDED, True)
+        assert made.runner.progress is not None, "the round is open"
+    made.wait(PUT_OFF_SECONDS)
+    assert made.look([]) is State.IDLE
+    assert read_outcome(round_folder(board.state, 1)) is not None
