@@ -38,7 +38,7 @@ COMMAND_SECONDS = 60.0
 def eventually(claim: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:
     """Wait until `claim()` is true. Fails when it is not `within` so many seconds.
 
-    The bound is wide: a trainer runs only when nobody else wants the processor, and tests run on both.
+    The bound is wide: others may keep the processors busy, and tests run on all of them.
     """
     deadline = time.monotonic() + within
     while not claim():

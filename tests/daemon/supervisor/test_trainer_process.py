@@ -57,6 +57,7 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+@pytest.mark.usefixtures("idle_scheduling")
 def test_a_trainer_is_as_humble_as_the_kernel_allows() -> None:
     with trainer(BURN, memory_mib=300) as process:
         caged = ready(process)
