@@ -37,6 +37,7 @@ EXIT_CODES = {
     errors.InputRefused: 3,
     errors.StoreDamaged: 4,
     errors.ArtifactRefused: 5,
+    errors.ModelsBusy: 1,
     errors.DaemonNotRunning: 6,
     errors.TrainingFailed: 1,
 }

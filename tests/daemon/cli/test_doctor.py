@@ -1,11 +1,14 @@
 """Does `mmd doctor` find what is wrong, name it, and say what to do?"""
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,17 @@ from mmd.supervisor.memory import learn
 from mmd.supervisor.service import CARRIED, PLACES
 
 UNIT = PLACES["mmd.service"]
+IN_THE_STATE_FOLDER = {
+    "initialised",
+    "permissions",
+    "artifact set",
+    "sample store",
+    "models",
+    "history",
+    "daemon",
+    "server",
+    "trainer memory",
+}
 
 
 def findings(board: Rig) -> dict[str, dict[str, Any]]:
@@ -217,31 +231,94 @@ def test_files_of_another_user_are_named(tmp_path: Path) -> None:
         assert "samples.db" in findings(board)["foreign_files"]["message"]
 
 
-def test_somebody_else_is_told_whose_folder_it_is_and_that_is_all(tmp_path: Path) -> None:
+@contextmanager
+def somebody_else(folder: Path, hidden: Path) -> Iterator[None]:
+    """Be somebody who may go through `folder` and not look at `hidden`: modes do not hold root back.
+
+    What is imported by now need not be read as somebody who may not.
+    """
+    before, others, mode = os.geteuid(), 65534, stat.S_IMODE(hidden.stat().st_mode)
+    for above in (folder, *folder.parents):
+        above.chmod(above.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
+        if above.name.startswith("pytest-of-"):
+            break
+    hidden.chmod(0 if before else 0o700)
+    os.setresuid(before or others, before or others, before)
+    try:
+        yield
+    finally:
+        os.setresuid(before, before, before)
+        hidden.chmod(mode)
+
+
+def test_somebody_else_is_told_whose_folder_it_is_and_what_could_not_be_looked_at(tmp_path: Path) -> None:
     with rig(tmp_path) as board:
+        root = board.state.root
         assert "not_your_folder" not in findings(board)
-        # Modes do not hold root back, and what is imported by now need not be read as somebody who may not.
-        before, others = os.geteuid(), 65534
-        for folder in (tmp_path, *tmp_path.parents):
-            folder.chmod(folder.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
-            if folder.name.startswith("pytest-of-"):
-                break
-        board.state.root.chmod(0 if before else 0o700)
-        os.setresuid(before or others, before or others, before)
-        try:
+        with somebody_else(tmp_path, root):
             found = findings(board)
-        finally:
-            os.setresuid(before, before, before)
-            board.state.root.chmod(0o750)
+            ran = call_mmd("doctor", state=root, config=board.config)
         assert {finding["severity"] for finding in found.values()} == {"note"}
-        if not before:
+        if not os.geteuid():
             assert found["not_your_folder"]["remedy"].startswith("Run `sudo -u root mmd doctor`")
+        *_, fine, unseen, last = ran.out.splitlines()
+        hidden = [name for name in CHECKS if name in IN_THE_STATE_FOLDER]
+        assert unseen == f"Could not look at: {', '.join(hidden)} (this user may not look into {root})."
+        assert not set(hidden) & set(fine.removeprefix("Fine: ").removesuffix(".").split(", "))
+        assert (ran.code, last) == (0, "No problem found in what could be looked at.")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "checks"),
+    [
+        (".", IN_THE_STATE_FOLDER),
+        ("set", {"initialised", "artifact set", "sample store", "models"}),
+        ("set/mentor.onnx", {"artifact set"}),
+        ("samples.db", {"sample store"}),
+        ("models/gen-0000/mentee.onnx", {"models"}),
+        ("history.db", {"history"}),
+        ("control.sock", {"daemon"}),
+        ("../mmd.service", {"service"}),
+    ],
+)
+def test_a_check_that_may_not_look_names_what_is_hidden_and_finds_nothing(
+    tmp_path: Path, hidden: str, checks: set[str]
+) -> None:
+    with rig(tmp_path) as board:
+        unit = with_systemd(board.board).root / UNIT
+        board.start()
+        path = unit if hidden == "../mmd.service" else board.state.root / hidden
+        with somebody_else(tmp_path, path):
+            found = json.loads(call_mmd("doctor", "--json", state=board.state.root, config=board.config).out)
+        assert set(found["not_made"]) == checks
+        assert all(str(path) in why for why in found["not_made"].values())
+        assert {finding["code"] for finding in found["findings"]} <= {"not_your_folder"}
+
+
+def test_what_lies_in_somebody_elses_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.touch()
+    with rig(tmp_path / "theirs") as board, somebody_else(tmp_path, tmp_path / "theirs"):
+        ran = call_mmd("doctor", "--json", state=board.state.root, config=own)
+        assert ran.code == 0, ran.err
+        assert "initialised" in json.loads(ran.out)["not_made"]
+
+
+def test_a_busy_sample_store_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmd.samples.database.BUSY_SECONDS", 0.0)
+    with rig(tmp_path) as board, contextlib.closing(sqlite3.connect(board.state.samples_db)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        found = json.loads(call_mmd("doctor", "--json", state=board.state.root, config=board.config).out)
+        assert "is busy with another command; try again" in found["not_made"]["sample store"]
+        assert found["healthy"]
 
 
 def test_a_state_folder_that_does_not_exist_is_one_problem(tmp_path: Path) -> None:
     ran = call_mmd("doctor", "--json", state=tmp_path / "nothing")
     found = [each["code"] for each in json.loads(ran.out)["findings"] if each["severity"] == "problem"]
     assert (ran.code, found) == (1, ["not_initialised"])
+    assert set(json.loads(ran.out)["not_made"]) == {"artifact set", "sample store", "models"}
     assert not (tmp_path / "nothing").exists()
 
 

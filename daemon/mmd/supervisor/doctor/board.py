@@ -1,5 +1,6 @@
 """Can the daemon feel this board: its battery, its user, its sensors, its disk, its clock?"""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from mmd.conditions.events import Unavailable
 from mmd.conditions.events.listen import openers
 from mmd.conditions.external_power import list_supplies
 from mmd.policy.levels import standing
-from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
+from mmd.supervisor.doctor.finding import Finding, Patient, note, problem, see
 from mmd.supervisor.memory import lesson_in_force
 
 CLOCK_SLACK_SECONDS = 120.0
@@ -86,6 +87,7 @@ def memory(patient: Patient) -> Iterator[Finding]:
 
 
 def trainer_memory(patient: Patient) -> Iterator[Finding]:
+    see(patient.state.memory_file)
     lesson = lesson_in_force(patient.state, patient.config)
     if lesson is not None and (lesson.rounds or lesson.micro_batch is not None):
         yield note(
@@ -96,7 +98,7 @@ def trainer_memory(patient: Patient) -> Iterator[Finding]:
 
 
 def clock(patient: Patient) -> Iterator[Finding]:
-    newest = max([_EARLIEST, *(() if patient.is_hidden else _times(patient.state.root))])
+    newest = max([_EARLIEST, *_times(patient.state.root)])
     behind = newest - patient.now.wall
     if behind > CLOCK_SLACK_SECONDS:
         yield problem(
@@ -107,11 +109,16 @@ def clock(patient: Patient) -> Iterator[Finding]:
 
 
 def _times(folder: Path) -> Iterator[float]:
-    for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
-        try:
-            yield path.lstat().st_mtime
-        except OSError:
-            continue  # gone since it was listed
+    """Yield the times of what may be seen: the check holds without any."""
+    yield from _time_of(folder)
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            yield from _time_of(path)
+
+
+def _time_of(path: Path) -> Iterator[float]:
+    with contextlib.suppress(OSError):  # gone since it was listed, or hidden
+        yield path.lstat().st_mtime
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Which checks are there, in which order?"""
 
 from mmd.supervisor.doctor import board, software, state
-from mmd.supervisor.doctor.finding import Check, Finding, Patient
+from mmd.supervisor.doctor.finding import Check, Examined, Finding, Patient, Unseen
 
 CHECKS: dict[str, Check] = {
     "configuration": software.configuration,
@@ -26,6 +26,19 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def examine(patient: Patient) -> dict[str, list[Finding]]:
-    """Run every check; return its findings by its name."""
-    return {name: list(check(patient)) for name, check in CHECKS.items()}
+def examine(patient: Patient) -> dict[str, Examined]:
+    """Run every check; return what came of it by its name."""
+    return {name: _examined(check, patient) for name, check in CHECKS.items()}
+
+
+def _examined(check: Check, patient: Patient) -> Examined:
+    """Keep what was found before the check came upon something that it may not look at."""
+    findings: list[Finding] = []
+    try:
+        for finding in check(patient):
+            findings.append(finding)  # noqa: PERF402 (what came before the obstacle is kept)
+    except Unseen as obstacle:
+        return Examined(findings, str(obstacle))
+    except PermissionError as error:
+        return Examined(findings, f"this user may not read {error.filename}")
+    return Examined(findings, None)

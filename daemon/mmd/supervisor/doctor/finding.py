@@ -1,6 +1,7 @@
-"""What is a finding, and what does a check look at?"""
+"""What is a finding, what does a check look at, and what when it may not?"""
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,14 +42,36 @@ class Patient:
     root: Path = Path("/")
     """Where `etc/` and `run/` are looked for."""
 
-    @property
-    def is_hidden(self) -> bool:
-        """Whether this user may not look into the state folder; the check of permissions says whose it is."""
-        root = self.state.root
-        return root.exists() and not os.access(root, os.R_OK | os.X_OK)
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of one check."""
+
+    findings: list[Finding]
+    unseen: str | None
+    """Why not everything could be looked at."""
+
+
+class Unseen(Exception):
+    """Something cannot be looked at; `str()` says why, without a full stop."""
 
 
 Check = Callable[[Patient], Iterator[Finding]]
+
+
+def see(path: Path, *, with_all_in_it: bool = False) -> None:
+    """Raise `Unseen` where this user may not read `path`. What is not there is no obstacle."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError:
+        raise Unseen(f"this user may not look into {path.parent}") from None
+    except OSError:
+        return
+    if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK):
+        raise Unseen(f"this user may not {'look into' if is_folder else 'read'} {path}")
+    if is_folder and with_all_in_it:
+        for inner in path.iterdir():
+            see(inner, with_all_in_it=True)
 
 
 def problem(code: str, message: str, remedy: str) -> Finding:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mmd.artifact.card import generation_folder, generations, newest_whole_model, read_model
 from mmd.artifact.load import open_set
-from mmd.errors import ArtifactRefused, DaemonNotRunning, MmdError, StoreDamaged
+from mmd.errors import ArtifactRefused, DaemonNotRunning, MmdError, StoreDamaged, UsageError
 from mmd.samples.database import check_database, open_database
 from mmd.sockets import is_answered
 from mmd.supervisor.control import ask
-from mmd.supervisor.doctor.finding import Finding, Patient, note, problem
+from mmd.supervisor.doctor.finding import Finding, Patient, Unseen, note, problem, see
 from mmd.supervisor.history import open_history
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.service import PLACES
@@ -21,7 +21,9 @@ _OTHERS = 0o007
 
 
 def initialised(patient: Patient) -> Iterator[Finding]:
-    if not patient.is_hidden and not patient.state.is_initialised:
+    see(patient.state.root)
+    see(patient.state.artifact_set)
+    if not patient.state.is_initialised:
         yield problem("not_initialised", f"There is no artifact set in {patient.state.root}.", "Run `mmd init`.")
 
 
@@ -29,7 +31,7 @@ def permissions(patient: Patient) -> Iterator[Finding]:
     root = patient.state.root
     try:
         status = root.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return  # there is none yet, which `initialised` says
     owner = _user_name(status.st_uid)
     if os.geteuid() not in (0, status.st_uid):
@@ -44,20 +46,14 @@ def permissions(patient: Patient) -> Iterator[Finding]:
             f"Everybody on this machine may look into {root}, where the samples lie.",
             f"Run `chmod o= {root}`.",
         )
-    strangers = sorted(path.name for path in _listed(root) if _owner_of(path) not in (None, status.st_uid))
+    see(root)
+    strangers = sorted(path.name for path in root.iterdir() if _owner_of(path) not in (None, status.st_uid))
     if strangers:
         yield problem(
             "foreign_files",
             f"{', '.join(strangers)} in {root} do not belong to {owner}: the daemon may fail to write them.",
             f"Run `chown -R {owner}: {root}` as root, and use mmd as {owner} from now on.",
         )
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _owner_of(path: Path) -> int | None:
@@ -75,8 +71,7 @@ def _user_name(uid: int) -> str:
 
 
 def artifact_set(patient: Patient) -> Iterator[Finding]:
-    if not _is_readable(patient):
-        return
+    _see_installation(patient, patient.state.artifact_set)
     try:
         open_set(patient.state.artifact_set)
     except ArtifactRefused as error:
@@ -86,23 +81,23 @@ def artifact_set(patient: Patient) -> Iterator[Finding]:
 
 
 def sample_store(patient: Patient) -> Iterator[Finding]:
-    if not _is_readable(patient):
-        return
     path = patient.state.samples_db
+    _see_installation(patient, path)
     try:
         connection = open_database(path)
         try:
             check_database(connection, path)
         finally:
             connection.close()
-    except MmdError as error:
+    except (StoreDamaged, UsageError) as error:
         yield problem("store_damaged", str(error), "Copy the file away before anything else, then do what it says.")
+    except MmdError as error:
+        raise Unseen(str(error).rstrip(".")) from None
 
 
 def models(patient: Patient) -> Iterator[Finding]:
-    if not _is_readable(patient):
-        return
     folder = patient.state.models
+    _see_installation(patient, folder)
     serving, complaints = newest_whole_model(folder)
     if serving is None:
         reasons = f": {' '.join(complaints)}" if complaints else "."
@@ -121,10 +116,12 @@ def models(patient: Patient) -> Iterator[Finding]:
 
 
 def history(patient: Patient) -> Iterator[Finding]:
-    if not os.access(patient.state.history_db, os.R_OK):
-        return  # there is none yet, or `permissions` says whose it is
+    path = patient.state.history_db
+    see(path)
+    if not path.exists():
+        return  # the first daemon makes it
     try:
-        found = open_history(patient.state.history_db)
+        found = open_history(path)
         if found is not None:
             with found:
                 found.last_state()
@@ -133,8 +130,7 @@ def history(patient: Patient) -> Iterator[Finding]:
 
 
 def daemon(patient: Patient) -> Iterator[Finding]:
-    if patient.is_hidden:
-        return
+    see(patient.state.root)
     try:
         ask(patient.state.control_socket, {"request": "status"})
     except DaemonNotRunning:
@@ -142,6 +138,8 @@ def daemon(patient: Patient) -> Iterator[Finding]:
             "no_daemon", "No daemon is running: nothing trains.", "Start it: `systemctl start mmd`, or `mmd run`."
         )
     except MmdError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise Unseen(f"this user may not talk to the daemon at {patient.state.control_socket}") from None
         yield problem("daemon_does_not_answer", str(error), "Look at `journalctl -u mmd`, then restart it.")
     since = held_since(patient.state)
     if since is not None and patient.now.wall - since > LONG_HOLD_SECONDS:
@@ -149,16 +147,19 @@ def daemon(patient: Patient) -> Iterator[Finding]:
         yield note("held_for_long", f"You have held training for {days:.0f} days.", "Run `mmd resume` to end that.")
 
 
-def _is_readable(patient: Patient) -> bool:
-    """Whether there is something to check that this user may read; other checks say why not."""
-    return os.access(patient.state.artifact_set, os.R_OK | os.X_OK) and patient.state.is_initialised
+def _see_installation(patient: Patient, path: Path) -> None:
+    """Raise `Unseen` where there is no installation yet, or `path` in it may not be read."""
+    see(patient.state.root)
+    see(patient.state.artifact_set)
+    if not patient.state.is_initialised:
+        raise Unseen(f"there is no artifact set in {patient.state.root}")
+    see(path, with_all_in_it=True)
 
 
 def server(patient: Patient) -> Iterator[Finding]:
     """A server that was killed leaves its socket; nobody is meant to have one."""
-    if patient.is_hidden:
-        return
     path = patient.state.serve_socket
+    see(patient.state.root)
     # Where systemd keeps the socket, asking would start the service.
     is_kept = (patient.root / PLACES["mmd-serve.socket"]).exists()
     if not is_kept and path.is_socket() and not is_answered(path):
