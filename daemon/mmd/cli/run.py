@@ -42,5 +42,5 @@ def _begin_log() -> None:
         logging.basicConfig(handlers=[JournalHandler(journal_socket())], level=logging.INFO, format="%(message)s")
         return
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s mmd: %(message)s", datefmt="%H:%M:%S"
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s mmd: %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
     )

@@ -81,7 +81,7 @@ def _tell_changes(session: Session, *, as_json: bool) -> None:
         status = current_status(session)
         told = change_line(status)
         if told != before:
-            stamp = time.strftime("%H:%M:%S")
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             click.echo(json.dumps(status) if as_json else f"{stamp} {told}")
             sys.stdout.flush()
             before = told

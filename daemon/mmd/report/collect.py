@@ -141,6 +141,8 @@ def _hint_values(groups: Sequence[Sequence[LossLine]]) -> list[tuple[str, list[l
 
 def _spans(history: History, since: float, now: float) -> tuple[Span, ...]:
     changes = history.states(since)
+    if not changes:
+        return ()
     ends = [change.at for change in changes[1:]] + [now]
     return tuple(
         Span(change.state, change.at, end, ", ".join(change.reasons))

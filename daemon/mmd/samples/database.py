@@ -86,7 +86,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         try:
             return _opened(path)
         except sqlite3.OperationalError as error:
-            if not _is_for_want_of_room(error):
+            if not is_for_want_of_room(error):
                 raise
         return _opened(path, is_shared=False)
 
@@ -105,7 +105,8 @@ def _opened(path: Path, *, is_shared: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def _is_for_want_of_room(error: sqlite3.Error) -> bool:
+def is_for_want_of_room(error: sqlite3.Error) -> bool:
+    """Return whether the disk is full; the index of a journal is where SQLite notices first."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
 
@@ -136,12 +137,15 @@ def _address(path: Path) -> str:
     address = path.absolute().as_uri()
     if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         return address
+    return f"{address}?mode=ro{'&immutable=1' if is_at_rest(path) else ''}"
+
+
+def is_at_rest(path: Path) -> bool:
+    """Return whether its journal is empty: then nobody writes, and reading needs no shared index to be made."""
     try:
-        is_at_rest = path.with_name(f"{path.name}-wal").stat().st_size == 0
+        return path.with_name(f"{path.name}-wal").stat().st_size == 0
     except FileNotFoundError:
-        is_at_rest = True
-    # Without a journal nobody writes, and reading needs no shared index, which could not be made here.
-    return f"{address}?mode=ro{'&immutable=1' if is_at_rest else ''}"
+        return True
 
 
 def _require_known(connection: sqlite3.Connection, path: Path) -> None:
@@ -172,7 +176,7 @@ def translated(path: Path) -> Iterator[None]:
         detail = _one_line(str(error))
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise MmdError(f"The sample store {path} is busy with another command; try again.") from error
-        if _is_for_want_of_room(error):
+        if is_for_want_of_room(error):
             raise MmdError(f"No space left for the sample store {path}; free some and try again.") from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise MmdError(

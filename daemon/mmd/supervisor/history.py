@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mmd.errors import StoreDamaged
-from mmd.samples.database import Connected
+from mmd.errors import MmdError, StoreDamaged
+from mmd.samples.database import Connected, is_at_rest, is_for_want_of_room
 
 KEPT_SECONDS = 30 * 86400.0
 """Older conditions and states are dropped when the daemon starts, and daily."""
@@ -83,15 +83,17 @@ class History(Connected):
     """An open history. The daemon opens it to write, everyone else with `read_only`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the history at `path`. Raises `StoreDamaged` when the file is none."""
+        """Open the history at `path`. Raises `StoreDamaged` when the file is none, `MmdError` when the disk is full."""
         self._path = path
-        target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         try:
-            self._connection = sqlite3.connect(target, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA cache_size = -256")
-            if not read_only:
+            if read_only:
+                self._connection = _connected_to_read(path)
+            else:
+                self._connection = _connected(path, "mode=rwc")
                 self._prepare()
         except sqlite3.DatabaseError as error:
+            if is_for_want_of_room(error):
+                raise MmdError(f"No space left for the history {path}; free some and try again.") from error
             raise StoreDamaged(
                 f"The history {path} cannot be opened ({error}); remove it and start again: "
                 "only the record of past decisions is lost."
@@ -230,6 +232,27 @@ class History(Connected):
                 f"The history {self._path} fails ({error}); is the disk full? "
                 "If not, remove the file: only the record of past decisions is lost."
             ) from error
+
+
+def _connected(path: Path, parameters: str) -> sqlite3.Connection:
+    target = f"{path.absolute().as_uri()}?{parameters}"
+    connection = sqlite3.connect(target, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA cache_size = -256")  # the first look at the file
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _connected_to_read(path: Path) -> sqlite3.Connection:
+    """Read what nobody writes just now as it is where a full disk or a read-only folder takes no shared index."""
+    try:
+        return _connected(path, "mode=ro")
+    except sqlite3.OperationalError:
+        if not is_at_rest(path):
+            raise
+        return _connected(path, "mode=ro&immutable=1")
 
 
 def open_to_write(path: Path) -> History:

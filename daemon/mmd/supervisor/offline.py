@@ -5,7 +5,7 @@ from pathlib import Path
 from mmd.conditions import Instant, sense
 from mmd.conditions.reading import system_clock
 from mmd.config import Config
-from mmd.errors import StoreDamaged
+from mmd.errors import MmdError, StoreDamaged
 from mmd.layout import StateDir
 from mmd.policy import Facts, Mode, Tracker, decide, look
 from mmd.policy.decide import has_work
@@ -78,5 +78,5 @@ def stopped_since(state_dir: StateDir, now: Instant) -> float:
             return now.wall
         with history:
             return min(history.last_sign_of_life() or now.wall, now.wall)
-    except StoreDamaged:
+    except MmdError:
         return now.wall

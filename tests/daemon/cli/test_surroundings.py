@@ -12,6 +12,7 @@ import pytest
 from tests.support import call_mmd, initialised_state, run_mmd, write_png
 
 from mmd.cli.main import COMMANDS
+from mmd.supervisor.history import History
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,7 @@ def why_no_disk() -> str | None:
 def test_on_a_disk_that_takes_nothing_more_the_reading_commands_answer(tmp_path: Path, disk: str) -> None:
     state = initialised_state(tmp_path)
     assert call_mmd("ingest", write_png(tmp_path / "in" / "a.png", 1), state=state).code == 0
+    History(state / "history.db").close()
     (tmp_path / "disk").mkdir()
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,10 +85,34 @@ def test_on_a_disk_that_takes_nothing_more_the_reading_commands_answer(tmp_path:
         script = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), disk]
         return subprocess.run([*script, *command], capture_output=True, text=True, timeout=60, check=False)
 
-    for command in (["status"], ["why"], ["samples"], ["models"], ["report", "--out", str(tmp_path / "report.html")]):
+    report = ["report", "--out", str(tmp_path / "report.html")]
+    for command in (["status"], ["why"], ["why", "--since", "24h"], ["samples"], ["models"], report):
         ran = run(*command)
         assert (ran.returncode, ran.stderr) == (0, ""), command
     assert json.loads(run("status", "--json").stdout)["samples"]["total"] == 1
     refused = run("ingest", str(write_png(tmp_path / "in" / "b.png", 2)))
     assert refused.returncode != 0
     assert "No space left" in refused.stderr or "readonly" in refused.stderr
+
+
+OPEN_THE_HISTORY = """
+import sys
+from pathlib import Path
+from mmd.supervisor.history import open_to_write
+try:
+    open_to_write(Path(sys.argv[1]))
+finally:
+    print(*sorted(file.name for file in Path(sys.argv[1]).parent.glob("history.db*")))
+"""
+
+
+@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+def test_a_history_on_a_full_disk_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    for folder in ("disk", "state"):
+        (tmp_path / folder).mkdir()
+    History(tmp_path / "state" / "history.db").close()
+    script = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), "full"]
+    command = [sys.executable, "-c", OPEN_THE_HISTORY, str(tmp_path / "disk/state/history.db")]
+    ran = subprocess.run([*script, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert "history.db " in ran.stdout and "damaged" not in ran.stdout
+    assert "MmdError: No space left for the history" in ran.stderr
