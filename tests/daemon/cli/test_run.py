@@ -1,6 +1,7 @@
 """Does `mmd run` start as a daemon should, and refuse what it must?"""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def test_run_stays_until_it_is_told_to_end(tmp_path: Path) -> None:
     _, log = process.communicate(timeout=20)
     assert process.returncode == 0
     first, last = next(line for line in log.splitlines() if "state=" in line), log.splitlines()[-1]
-    assert "mmd: state=idle" in first
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d mmd: state=idle", first)
     assert "reason=no_artifact_set" in first
     assert last.endswith("mmd: stopped")
 
