@@ -64,7 +64,7 @@ class Inbox:
             if status is None:
                 return
             if status not in (0, InputRefused.exit_code):
-                log.warning("taking in the inbox failed with exit code %d; what lies there stays, and is tried again", status)
+                log.warning("taking in the inbox failed with exit code %d; its files stay, to be tried again", status)
             self._child = None
         if self._is_due:
             try:
