@@ -21,8 +21,8 @@ from mmd.cli.main import Session, pass_session
 def run(session: Session, foreground: bool, record: Path | None) -> None:
     """Watch the board and train in the background whenever conditions allow.
 
-    Runs until SIGTERM or Ctrl-C. SIGHUP reads the configuration again. The log on stderr has one line a change of
-    state.
+    Runs until SIGTERM, Ctrl-C or the end of its terminal (not under nohup). SIGHUP reads the configuration again. The
+    log on stderr has one line a change of state.
     """
     from mmd.config import Config, load_config
     from mmd.supervisor.daemon import Daemon

@@ -1,4 +1,8 @@
-"""Which signals did the daemon get? They become events of its selector, so that nothing happens between two lines."""
+"""Which signals did the daemon get? They become events of its selector, so that nothing happens between two lines.
+
+SIGHUP asks for a reload, unless it comes because the terminal that the daemon was started from is gone: then it asks
+for the end. Under `nohup` the daemon outlives its terminal.
+"""
 
 import os
 import selectors
@@ -18,6 +22,8 @@ class Signals:
         self._on_signal = on_signal
         self.is_stop_asked = False
         self.is_reload_asked = False
+        is_to_outlive_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._ends_with_terminal = _has_terminal() and not is_to_outlive_terminal
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _CAUGHT:
@@ -25,7 +31,8 @@ class Signals:
         selector.register(self._read, selectors.EVENT_READ, lambda: os.read(self._read, 4096))
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
+        has_hung_up = number == signal.SIGHUP and self._ends_with_terminal and not _has_terminal()
+        if has_hung_up or number in (signal.SIGTERM, signal.SIGINT):
             self.is_stop_asked = True
         elif number == signal.SIGHUP:
             self.is_reload_asked = True
@@ -43,3 +50,12 @@ class Signals:
         self._selector.unregister(self._read)
         os.close(self._read)
         os.close(self._write)
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a controlling terminal: `tty(4)`. One that hung up is none any more."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
