@@ -69,6 +69,13 @@ def test_a_trainer_is_as_humble_as_the_kernel_allows() -> None:
         assert os.getpgid(process.pid) == process.pid
 
 
+def test_trainers_of_the_other_tests_have_a_share_of_busy_cores() -> None:
+    with trainer(BURN) as process:
+        caged = ready(process)
+        assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+        assert caged.nice() == psutil.Process().nice()
+
+
 def test_a_trainer_enters_the_control_group_that_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "memory.max").touch()
     process = TrainerProcess([sys.executable, "-c", "pass"], memory_mib=64, group=TrainerGroup(tmp_path))
