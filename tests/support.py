@@ -32,7 +32,7 @@ from mmd.artifact.manifest import (
 )
 from mmd.cli.main import main
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 240.0
 
 
 def eventually(claim: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:

@@ -117,7 +117,7 @@ class Rig:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def stop(self, *, within: float = 10.0) -> int:
+    def stop(self, *, within: float = 60.0) -> int:
         """Stop the daemon as systemd does; return its exit code."""
         assert self.process is not None
         self.signal(signal.SIGTERM)

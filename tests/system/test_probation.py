@@ -40,7 +40,7 @@ def test_a_worse_model_goes_back_on_battery_and_predictors_follow(board: Board, 
             eventually(lambda: model(board) == (1, "probation"))
         finally:
             daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(60) == 0
     predictor.refresh()
     assert predictor.generation == 1
     history = open_history(board.state.history_db)

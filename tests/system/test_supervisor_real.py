@@ -80,7 +80,7 @@ def test_kills_and_suspensions_end_in_the_same_model_as_an_undisturbed_round(tmp
         wait_for_step(rough, 25)
         rough.signal(signal.SIGKILL)
         assert rough.process is not None
-        rough.process.wait(10)
+        rough.process.wait(60)
         start(rough)
         wait_for_step(rough, 45)
         child = trainer(rough)

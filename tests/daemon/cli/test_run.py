@@ -25,7 +25,7 @@ def test_run_stays_until_it_is_told_to_end(tmp_path: Path) -> None:
     )
     eventually(lambda: state.control_socket.exists())
     process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0
     first, last = next(line for line in log.splitlines() if "state=" in line), log.splitlines()[-1]
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d mmd: state=idle", first)
@@ -51,7 +51,7 @@ def test_under_the_journal_each_line_has_its_priority_and_no_clock(tmp_path: Pat
     while "pol_seconds" not in lines[-1]:
         lines.append(process.stderr.readline())
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert [line for line in lines if line.startswith("<6>state=idle")]
     assert lines[-1].startswith("<4>The configuration")
 

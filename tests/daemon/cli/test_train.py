@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_the_round_open_at_a_checkpoint(board: Board, tmp_path: Pa
     with started(command(board, "train", "--force"), env=env, stderr=subprocess.PIPE, text=True) as running:
         eventually(lambda: step(board) > 3, within=120)
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert err.strip() == "mmd: round 1 stays open; `mmd train` or `mmd run` goes on with it."
     assert open_round(board.state) == 1
@@ -225,7 +225,7 @@ def daemon(board: Board, env: dict[str, str]) -> Iterator[None]:
             yield
         finally:
             running.terminate()
-            running.wait(20)
+            running.wait(60)
 
 
 def test_a_running_daemon_does_the_round_and_its_outcome_is_shown(board: Board, tmp_path: Path) -> None:

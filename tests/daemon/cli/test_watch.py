@@ -88,7 +88,7 @@ class Screen:
                     os.read(self.controller, 65536)
                 except OSError:
                     break
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def test_in_a_pipe_each_change_is_a_line(tmp_path: Path) -> None:
             eventually(lambda: b"on_battery" in out.read_bytes())
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         assert b"\x1b" not in out.read_bytes()
 
 

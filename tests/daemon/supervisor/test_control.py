@@ -56,7 +56,7 @@ def server(path: Path) -> Iterator[ControlServer]:
 def send(path: Path, data: bytes) -> bytes:
     """Send raw bytes and return everything that comes back."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(path))
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -172,7 +172,7 @@ def test_more_clients_than_allowed_are_turned_away_and_the_first_are_served(tmp_
         for _ in range(MOST_CLIENTS + 5):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(path))
-            client.settimeout(5)
+            client.settimeout(60)
             clients.append(client)
         clients[0].sendall(b'{"a": 1}\n')
         assert json.loads(clients[0].makefile("rb").readline())["ok"]

@@ -17,7 +17,7 @@ from mmd.supervisor.journal import SOCKET, STATE_CHANGED, JournalHandler, encode
 def journal(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "socket"))
-        receiver.settimeout(10)
+        receiver.settimeout(60)
         yield receiver
 
 

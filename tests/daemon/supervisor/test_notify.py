@@ -14,7 +14,7 @@ from mmd.supervisor.notify import Notifier
 def listen(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(address)
-    listener.settimeout(5)
+    listener.settimeout(60)
     return listener
 
 

@@ -590,7 +590,7 @@ def test_a_listener_that_is_gone_ends_the_trainer_with_a_checkpoint(board: Board
         while b'"step": 12,' not in child.stdout.readline():
             pass
         child.stdout.close()
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
     assert open_round(board.state) == 1
     assert list((board.state.rounds / "0001" / "checkpoints").iterdir())
 

@@ -29,7 +29,7 @@ def trainer(code: str, *, memory_mib: float = 512) -> Iterator[TrainerProcess]:
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.close()
 
 
@@ -48,7 +48,7 @@ def events_of(process: TrainerProcess) -> list[dict[str, Any]]:
 def ready(process: TrainerProcess) -> psutil.Process:
     """Wait until the cage has become the trainer."""
     found = psutil.Process(process.pid)
-    eventually(lambda: found.cmdline()[1:2] == ["-c"])
+    eventually(lambda: found.cmdline()[1:2] == ["-c"], within=240)
     return found
 
 
@@ -95,7 +95,7 @@ def test_a_kill_is_for_memory_only_when_the_kernel_counted_one_and_nobody_here_s
             process.kill()
         else:
             os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         process.close()
         before = int(events.read_text().split()[1])
         events.write_text(f"oom_kill {before + is_counted}\n")
@@ -122,7 +122,7 @@ def test_what_a_trainer_says_is_heard_line_by_line() -> None:
     """
     with trainer(code) as process:
         assert [event["step"] for event in events_of(process)] == [0, 1, 2]
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_listening_never_waits() -> None:
@@ -169,7 +169,7 @@ def test_a_suspended_trainer_can_be_asked_to_leave() -> None:
         process.suspend()
         process.ask_to_leave()
         assert events_of(process) == [{"event": "stopped"}]
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.was_asked_to_leave
 
 
@@ -187,7 +187,7 @@ def test_a_trainer_dies_with_its_supervisor_however_that_dies(tmp_path: Path) ->
     eventually(lambda: psutil.Process(pid).cmdline()[1:2] == ["-c"])
     psutil.Process(pid).suspend()
     parent.send_signal(signal.SIGKILL)
-    parent.wait(10)
+    parent.wait(60)
     parent.stdout.close()
     eventually(lambda: not is_alive(pid))
 
@@ -212,7 +212,7 @@ def test_how_a_trainer_ended_is_said_in_words(status: int, words: str) -> None:
 
 def test_signals_to_a_trainer_that_ended_go_nowhere() -> None:
     with trainer("pass") as process:
-        process.wait(10)
+        process.wait(60)
         process.suspend()
         process.go_on()
         process.ask_to_leave()
