@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +26,7 @@ from mmd.supervisor.journal import STATE_CHANGED
 
 SUITE, PYTHON = "trixie", "3.13"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "libpam-systemd", "python3", "python3-venv", "python3-dbusmock")
-LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 NEWEST_GLIBC = 41
 """trixie has glibc 2.41."""
 INCOMING = "/run/incoming"
@@ -77,18 +77,23 @@ def _debian_root(cache: Path, requirements: list[str]) -> Path:
     folder = cache / f"root-{SUITE}-{key_of([*PACKAGES, *requirements])}"
     if folder.is_dir():
         return folder
-    mirror = debian_mirror()
-    options = [f"--aptopt={option}" for option in mirror.apt_options]
-    options += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     with Prepared(folder) as prepared:
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options]
-        done = _call(*command, SUITE, str(prepared), f"deb {mirror.url} {SUITE} main")
-        if done.code != 0:
-            raise CannotRun(f"mmdebstrap made no {SUITE} root: {last_line(done.err)}")
+        unpack_debian(PACKAGES, prepared)
         _install_dependencies(prepared, requirements)
     for earlier in set(cache.glob(f"root-{SUITE}-*")) - {folder}:
         shutil.rmtree(earlier)
     return folder
+
+
+def unpack_debian(packages: Sequence[str], root: Path) -> None:
+    """Fill `root` with a small Debian that has `packages`, without their documentation. Raises `CannotRun`."""
+    mirror = debian_mirror()
+    options = [f"--aptopt={option}" for option in mirror.apt_options]
+    options += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *options]
+    done = _call(*command, SUITE, str(root), f"deb {mirror.url} {SUITE} main")
+    if done.code != 0:
+        raise CannotRun(f"mmdebstrap made no {SUITE} root with {packages[0]}: {last_line(done.err)}")
 
 
 def _install_dependencies(root: Path, requirements: list[str]) -> None:

@@ -12,10 +12,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.arm.machine import CannotRun, debian_mirror, last_line
+from tests.arm.machine import CannotRun, last_line
 from tests.arm.roots import Prepared, key_of
 from tests.support import Ran
-from tests.system.booted import INCOMING, LEFT_OUT, SUITE, Inside, cache_folder
+from tests.system.booted import INCOMING, SUITE, Inside, cache_folder, unpack_debian
 
 _INCOMING_ON_DISK = "opt/incoming"
 
@@ -63,16 +63,9 @@ def kernel() -> Path:
     folder = cache_folder() / f"kernel-{SUITE}-{key_of(KERNEL_PACKAGES)}"
     if folder.is_dir():
         return folder
-    mirror = debian_mirror()
-    options = [f"--aptopt={option}" for option in mirror.apt_options]
-    options += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     with Prepared(folder) as prepared:
         root = prepared / "root"
-        include = f"--include={','.join(KERNEL_PACKAGES)}"
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", include, *options, SUITE, str(root)]
-        done = subprocess.run([*command, f"deb {mirror.url} {SUITE} main"], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CannotRun(f"mmdebstrap made no kernel: {last_line(done.stderr)}")
+        unpack_debian(KERNEL_PACKAGES, root)
         for name in ("vmlinuz", "initrd"):
             (found,) = (root / "boot").glob(f"{name}*")
             found.rename(prepared / name)
