@@ -27,11 +27,11 @@ def read_anchor(
         raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; {' and '.join(known)} fit.")
     if inputs.shape[1:] != shape or not len(inputs):
         raise UsageError(
-            f"The anchor set {path} has inputs {list(inputs.shape)}; stored samples are [n, {list(shape)}]."
+            f"The anchor set {path} has inputs {list(inputs.shape)}; stored samples are [n, {', '.join(map(str, shape))}]."
         )
     if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu":
         raise UsageError(
-            f"The anchor set {path} has labels {labels.dtype} {list(labels.shape)}; whole numbers [n] fit."
+            f"The anchor set {path} has labels {labels.dtype} {list(labels.shape)}; whole numbers [{len(inputs)}] fit."
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise UsageError(f"The anchor set {path} has labels outside 0..{classes - 1}; every sample needs its class.")

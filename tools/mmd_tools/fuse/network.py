@@ -72,7 +72,7 @@ def load_model(path: Path) -> onnx.ModelProto:
             f"The network {path} misses its external weights ({missing}); put them beside it."
         ) from error
     except onnx.checker.ValidationError as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].rstrip(".")
         raise ArtifactRefused(
             f"The network {path} misses its external weights or names them badly: {first}; put them beside it."
         ) from error
