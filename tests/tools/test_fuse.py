@@ -264,7 +264,7 @@ def test_a_mean_of_the_wrong_length_is_refused(tmp_path: Path) -> None:
     [
         ({"inputs": np.zeros((2, 1, 8, 8), np.uint8)}, "no array `labels`"),
         ({"inputs": np.zeros((2, 8, 8), np.uint8), "labels": np.zeros(2, int)}, r"stored samples are \[n, 1, 8, 8\]"),
-        ({"inputs": np.zeros((2, 1, 8, 8), np.uint8), "labels": np.zeros(3, int)}, r"int64 \[3\]; whole numbers \[2\] fit"),
+        ({"inputs": np.zeros((2, 1, 8, 8), np.uint8), "labels": np.zeros(3, int)}, r"whole numbers \[2\] fit"),
         ({"inputs": np.zeros((2, 1, 8, 8), np.uint8), "labels": np.full(2, 4)}, r"outside 0\.\.3"),
         ({"inputs": np.full((2, 1, 8, 8), np.nan, np.float32), "labels": np.zeros(2, int)}, "not finite"),
         ({"inputs": np.zeros((2, 1, 8, 8), np.float64), "labels": np.zeros(2, int)}, "float64"),

@@ -26,9 +26,8 @@ def read_anchor(
     if inputs.dtype not in map(np.dtype, known):
         raise UsageError(f"The anchor set {path} holds {inputs.dtype} inputs; {' and '.join(known)} fit.")
     if inputs.shape[1:] != shape or not len(inputs):
-        raise UsageError(
-            f"The anchor set {path} has inputs {list(inputs.shape)}; stored samples are [n, {', '.join(map(str, shape))}]."
-        )
+        stored = ", ".join(map(str, ("n", *shape)))
+        raise UsageError(f"The anchor set {path} has inputs {list(inputs.shape)}; stored samples are [{stored}].")
     if labels.shape != (len(inputs),) or labels.dtype.kind not in "iu":
         raise UsageError(
             f"The anchor set {path} has labels {labels.dtype} {list(labels.shape)}; whole numbers [{len(inputs)}] fit."
