@@ -41,20 +41,17 @@ def contenders(
     # A sample is one piece of evidence in however many views it is seen, and a less noisy one in several; as many
     # samples as judge alone are enough as they are.
     views = range(plan.views if len(holdout.ids) < plan.gate.enough_holdout else 1)
-    evidence = zip(
-        _held_out(prepared, serving, models, holdout, views),
-        _out_of_fold(prepared, serving, views),
-        prepared.compare_on_anchor(serving.model, models),
-        strict=True,
-    )
+    held_out = _held_out(prepared, serving, models, holdout, views)
+    out_of_fold = _out_of_fold(prepared, serving, views)
+    anchors = prepared.compare_on_anchor(serving.model, models)
     return [
         Contender(
-            Evidence(held, out_of_fold),
+            Evidence(held, folded),
             anchor,
             makeup(candidate.blend, candidate.remembers, precision(plan)),
             is_memory_alone=candidate.blend == 0 and not plan.int8,
         )
-        for candidate, (held, out_of_fold, anchor) in zip(candidates, evidence, strict=True)
+        for candidate, held, folded, anchor in zip(candidates, held_out, out_of_fold, anchors, strict=True)
     ]
 
 

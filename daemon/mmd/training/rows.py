@@ -88,8 +88,8 @@ class ReadThrough:
             made = dict(zip(missing, self._make([wanted[key] for key in missing]), strict=True))
             found |= made
             if self._guarded is not None:
-                own = {key: wanted[key][0] for key in made if wanted[key][0] < len(self._sample_ids)}
-                self._guarded.keep(made, {key: self._sample_ids[sample] for key, sample in own.items()})
+                ids = self._sample_ids
+                self._guarded.keep(made, {key: ids[sample] for key in made if (sample := wanted[key][0]) < len(ids)})
         return [found[key] for key in keys]
 
     def missing(self, rows: Iterable[Row]) -> int:

@@ -94,7 +94,10 @@ class Walk(Generic[_Twins]):
 
 
 def _fusable_relus(graph: Rewriting, nodes: Sequence[NodeProto]) -> dict[str, str]:
-    """Return the output of each ReLU that is all that reads a convolution, by the convolution's output."""
+    """Return the output of each ReLU that is all that reads a convolution, by the convolution's output.
+
+    The mask of such a ReLU's gradient reads the convolution, too: it is made to read the ReLU's output first.
+    """
     relus = {node.input[0]: node.output[0] for node in nodes if node.op_type == "Relu"}
     for node in nodes:
         # The signs of x and of max(x, 0) agree where it matters.

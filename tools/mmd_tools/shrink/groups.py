@@ -68,25 +68,29 @@ class Channels:
     """Each convolution or product that makes channels, and which."""
     whole: set[int] = field(default_factory=set)
     """Numbers of channels that must stay."""
-    _one: list[int] = field(default_factory=list)
+    _same_as: list[int] = field(default_factory=list)
+    """A union-find forest: of each number one that is the same channel, of a root itself."""
 
     def fresh(self, count: int) -> Numbers:
-        start = len(self._one)
-        self._one.extend(range(start, start + count))
+        """Return `count` numbers that no channel has yet."""
+        start = len(self._same_as)
+        self._same_as.extend(range(start, start + count))
         return np.arange(start, start + count)
 
     def root(self, number: int) -> int:
-        while self._one[number] != number:
-            self._one[number] = self._one[self._one[number]]
-            number = self._one[number]
+        """Return the number that stands for all that are the same channel as `number`."""
+        while self._same_as[number] != number:
+            self._same_as[number] = self._same_as[self._same_as[number]]
+            number = self._same_as[number]
         return number
 
     def roots(self, numbers: Numbers) -> Numbers:
         return np.array([self.root(int(number)) for number in numbers], np.int64)
 
     def unite(self, ours: Numbers, theirs: Numbers) -> None:
+        """Make each of `ours` the same channel as its counterpart: both stay, or both go."""
         for one, other in zip(ours, theirs, strict=True):
-            self._one[self.root(int(one))] = self.root(int(other))
+            self._same_as[self.root(int(one))] = self.root(int(other))
 
     def keep_whole(self, numbers: Numbers) -> None:
         self.whole.update(int(number) for number in numbers)
