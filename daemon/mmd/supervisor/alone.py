@@ -31,7 +31,7 @@ from mmd.supervisor.memory import learn, note_success
 from mmd.supervisor.probation import review_now
 from mmd.supervisor.progress import has_trained, open_round
 from mmd.supervisor.record import Recorder
-from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
+from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command
 from mmd.supervisor.states import State
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
 from mmd.training.plan import RoundPlan, read_plan
@@ -70,7 +70,7 @@ class LoneRound:
             self._recorder.event("trainer_failed", str(error), system_clock())
         outcome = None if self.number is None else read_outcome(round_folder(self._state_dir, self.number))
         if outcome is not None:
-            self._recorder.end_round(outcome, verdict_figures(self._state_dir, outcome.round))
+            self._recorder.end_round(outcome)
         now = system_clock()
         self._ledger.save(now)
         self._recorder.stop(now)

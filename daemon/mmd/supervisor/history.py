@@ -31,7 +31,6 @@ CREATE TABLE IF NOT EXISTS conditions (at REAL NOT NULL, readings TEXT NOT NULL)
 CREATE INDEX IF NOT EXISTS conditions_at ON conditions (at);
 CREATE TABLE IF NOT EXISTS rounds (number INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL, outcome TEXT,
     reason TEXT);
-CREATE TABLE IF NOT EXISTS verdicts (round INTEGER PRIMARY KEY, at REAL NOT NULL, figures TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, name TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
@@ -135,14 +134,11 @@ class History(Connected):
             "UPDATE rounds SET ended = ?, outcome = ?, reason = ? WHERE number = ?", ended, outcome, reason, number
         )
 
-    def add_verdict(self, round_number: int, at: float, figures: Mapping[str, Any]) -> None:
-        self._write("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)", round_number, at, json.dumps(figures))
-
     def add_event(self, at: float, name: str, detail: str) -> None:
         self._write("INSERT INTO events VALUES (?, ?, ?)", at, name, detail)
 
     def drop_before(self, at: float) -> None:
-        """Forget conditions, states, reasons and events that were over before `at`; rounds and verdicts stay."""
+        """Forget conditions, states, reasons and events that were over before `at`; rounds stay."""
         for table, column in (("conditions", "at"), ("events", "at"), ("reasons", "ended")):
             self._write(f"DELETE FROM {table} WHERE {column} < ?", at)
         # The last of them was in force still.
@@ -202,18 +198,6 @@ class History(Connected):
     def rounds(self) -> list[RoundRecord]:
         rows = self._read("SELECT number, began, ended, outcome, reason FROM rounds ORDER BY number")
         return [RoundRecord(*row) for row in rows]
-
-    def verdicts(self) -> dict[int, dict[str, Any]]:
-        """Return the gate's figures by the number of the round."""
-        rows = self._read("SELECT round, figures FROM verdicts ORDER BY round")
-        return {number: json.loads(figures) for number, figures in rows}
-
-    def last_verdict(self) -> dict[str, Any] | None:
-        rows = self._read("SELECT figures FROM verdicts ORDER BY round DESC LIMIT 1")
-        for (figures,) in rows:
-            verdict: dict[str, Any] = json.loads(figures)
-            return verdict
-        return None
 
     def events(self, since: float = 0.0) -> list[EventRecord]:
         rows = self._read("SELECT at, name, detail FROM events WHERE at >= ? ORDER BY rowid", since)

@@ -92,10 +92,8 @@ class Recorder:
     def begin_round(self, number: int, now: Instant) -> None:
         self._write(self._history.begin_round, number, now.wall)
 
-    def end_round(self, outcome: RoundOutcome, verdict: dict[str, Any] | None) -> None:
+    def end_round(self, outcome: RoundOutcome) -> None:
         self._write(self._history.end_round, outcome.round, outcome.finished, outcome.outcome, outcome.reason)
-        if verdict is not None:
-            self._write(self._history.add_verdict, outcome.round, outcome.finished, verdict)
 
     def event(self, name: str, detail: str, now: Instant) -> None:
         self._write(self._history.add_event, now.wall, name, detail)

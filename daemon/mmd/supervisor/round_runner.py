@@ -30,7 +30,7 @@ from mmd.supervisor.progress import (
     progress_on_disk,
 )
 from mmd.supervisor.retries import RETRY_SECONDS, Retries
-from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command, verdict_figures
+from mmd.supervisor.rounds import begin_round, finish_round, is_judged, trainer_command
 from mmd.supervisor.states import RUNNING, Event, State, transition
 from mmd.supervisor.suspension import LEAVE_SECONDS, Suspension
 from mmd.supervisor.trainer_process import TrainerProcess, describe_exit
@@ -47,7 +47,7 @@ class Rounds(Protocol):
     """Who is told of rounds and failures: the history."""
 
     def begin_round(self, number: int, now: Instant) -> None: ...
-    def end_round(self, outcome: RoundOutcome, verdict: dict[str, Any] | None) -> None: ...
+    def end_round(self, outcome: RoundOutcome) -> None: ...
     def event(self, name: str, detail: str, now: Instant) -> None: ...
 
 
@@ -249,7 +249,7 @@ class RoundRunner:
         folder = round_folder(self._state_dir, number)
         outcome = read_outcome(folder)
         if outcome is not None:
-            self._rounds.end_round(outcome, verdict_figures(self._state_dir, number))
+            self._rounds.end_round(outcome)
             self.failed_rounds = self.failed_rounds + 1 if is_failure(outcome) else 0
         self.progress = None
         self._retries.forget()

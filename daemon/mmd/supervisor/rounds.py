@@ -6,9 +6,6 @@ Needs neither numpy nor onnxruntime: the trainer is a process of its own.
 import logging
 import sys
 import time
-from typing import Any
-
-import msgspec
 
 from mmd.artifact.load import read_set
 from mmd.config import Config
@@ -80,15 +77,6 @@ def is_judged(state: StateDir, number: int) -> bool:
         log.warning("%s", error)
         (folder / VERDICT_NAME).unlink(missing_ok=True)
         return False
-
-
-def verdict_figures(state: StateDir, number: int) -> dict[str, Any] | None:
-    """Return the verdict as plain data; `None` where there is none that can be read."""
-    try:
-        verdict = read_verdict(round_folder(state, number))
-    except StoreDamaged:
-        return None
-    return None if verdict is None else msgspec.to_builtins(verdict)
 
 
 def finish_round(state: StateDir, number: int, store: SampleStore) -> RoundOutcome:

@@ -20,7 +20,6 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
         history.begin_round(1, 1.0)
         history.begin_round(1, 99.0)
         history.end_round(1, 9.0, "promoted", "Better.")
-        history.add_verdict(1, 9.0, {"promoted": True})
         history.add_event(3.0, "trainer_failed", "it fell over")
         with open_history(path) or pytest.fail() as reader:
             assert [(change.state, change.reasons, change.step) for change in reader.states()] == [
@@ -33,8 +32,6 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
             assert sample.readings == {"external_power": False, "battery_charge": None, "soc_temperature": 41.5}
             (record,) = reader.rounds()
             assert (record.began, record.ended, record.outcome) == (1.0, 9.0, "promoted")
-            assert reader.verdicts() == {1: {"promoted": True}}
-            assert reader.last_verdict() == {"promoted": True}
             assert [event.name for event in reader.events()] == ["trainer_failed"]
             last = reader.last_state()
             assert last is not None
@@ -50,7 +47,7 @@ def test_reading_begins_at_the_time_that_is_asked_for(tmp_path: Path) -> None:
         assert [sample.at for sample in history.conditions(since=3.0)] == [3.0]
 
 
-def test_what_is_old_is_dropped_but_rounds_and_verdicts_stay(tmp_path: Path) -> None:
+def test_what_is_old_is_dropped_but_rounds_stay(tmp_path: Path) -> None:
     with History(tmp_path / "history.db") as history:
         for at, state in ((1.0, "idle"), (2.0, "waiting"), (11.0, "idle")):
             history.add_state(at, state, [], round_number=None, step=None)
@@ -59,12 +56,11 @@ def test_what_is_old_is_dropped_but_rounds_and_verdicts_stay(tmp_path: Path) -> 
         history.end_reason("soc_hot", 9.0)
         history.begin_reason("held_by_user", "Held.", 1.0)
         history.begin_round(1, 1.0)
-        history.add_verdict(1, 1.0, {"promoted": False})
         history.drop_before(10.0)
         assert [change.at for change in history.states()] == [2.0, 11.0]  # the former was in force until the latter
         assert [span.code for span in history.reasons()] == ["held_by_user"]  # it holds still
         assert history.conditions() == []
-        assert len(history.rounds()) == len(history.verdicts()) == 1
+        assert len(history.rounds()) == 1
 
 
 def test_reasons_of_a_daemon_that_was_killed_are_closed(tmp_path: Path) -> None:
@@ -75,10 +71,9 @@ def test_reasons_of_a_daemon_that_was_killed_are_closed(tmp_path: Path) -> None:
         assert span.ended == 5.0
 
 
-def test_an_empty_history_has_no_last_state_and_verdict(tmp_path: Path) -> None:
+def test_an_empty_history_has_no_last_state(tmp_path: Path) -> None:
     with History(tmp_path / "history.db") as history:
         assert history.last_state() is None
-        assert history.last_verdict() is None
 
 
 def test_there_is_nothing_to_read_before_the_first_start(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +25,7 @@ NIGHT = 8 * 3600.0
 
 class Rounds:
     def begin_round(self, number: int, now: Instant) -> None: ...
-    def end_round(self, outcome: RoundOutcome, verdict: dict[str, Any] | None) -> None: ...
+    def end_round(self, outcome: RoundOutcome) -> None: ...
     def event(self, name: str, detail: str, now: Instant) -> None: ...
 
 
