@@ -17,7 +17,7 @@ from mmd.training.engine import Batch, LossWeights
 from mmd.training.engines import open_engine
 from mmd_tools.fuse import fuse
 from mmd_tools.fuse.losses import HINT_LOSSES
-from mmd_tools.recipe import InputRecipe, ProbeRecipe
+from mmd_tools.recipe import InputRecipe, LossRecipe, ProbeRecipe
 from mmd_tools.verify import TOLERANCE, Check, verify
 
 pytestmark = networks.NEEDS_TRAINING_BUILD
@@ -53,6 +53,13 @@ MENTEES = {
 
 def test_every_network_of_the_tests_is_fused() -> None:
     assert MENTEES.keys() == NETWORKS.keys()
+
+
+def test_the_set_says_which_schedule_holds_where_there_are_labels(tmp_path: Path) -> None:
+    mentee = save(plain(4), tmp_path, "mentee.onnx")
+    for told, loss in (("", LossRecipe()), ("independent", LossRecipe(labelled_schedule="independent"))):
+        fuse(None, mentee, recipe(tmp_path, loss=loss), tmp_path / f"set {told}")
+        assert open_set(tmp_path / f"set {told}").manifest.loss.labelled_schedule == told
 
 
 @pytest.mark.parametrize("name", MENTEES)

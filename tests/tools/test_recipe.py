@@ -125,6 +125,8 @@ def test_presets_mean_what_their_names_say() -> None:
         (SMALL + "[training]\nreplay = 2.0\n", "replay"),
         (SMALL + "[loss]\ntemperature = 0\n", "temperature"),
         (SMALL + "[loss]\ndefault_schedule = 'obedien'\n", "no schedule `obedien`; did you mean `obedient`"),
+        (SMALL + "[loss]\nlabelled_schedule = 'indpendent'\n", "no schedule `indpendent`; did you mean `independent`"),
+        (SMALL + "[loss]\ndefault_schedule = ''\n", "no schedule ``"),
         (SMALL.replace('["a", "b"]', '["a"]'), "at least two"),
         (SMALL.replace('["a", "b"]', '["a", "a"]'), "'a' twice"),
         (SMALL + "[loss.schedules.x]\nalpha=[[1,1],[0,1]]\nbeta=[[0,0]]\ngamma=[[0,0]]\n", "progress rising"),

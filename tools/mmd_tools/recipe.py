@@ -133,6 +133,8 @@ class LossRecipe(_Section, frozen=True):
     """`dkd` only: of the other classes."""
     default_schedule: str = "obedient"
     """What a round follows unless the owner says otherwise."""
+    labelled_schedule: str = ""
+    """What it follows instead as far as its samples have labels: both are mixed by the share with one. Empty: no."""
     schedules: dict[str, Schedule] = {}
 
     @property

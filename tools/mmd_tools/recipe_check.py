@@ -57,10 +57,9 @@ def _check_loss(recipe: Recipe) -> None:
             )
         _check_similarity(f"probe[{index}].loss", probe.loss, recipe.training.batch_size)
     known = loss.all_schedules
-    if recipe.loss.default_schedule not in known:
-        raise UsageError(
-            f"there is no schedule `{recipe.loss.default_schedule}`; {nearest(recipe.loss.default_schedule, known)}"
-        )
+    for name in (loss.default_schedule, loss.labelled_schedule or loss.default_schedule):
+        if name not in known:
+            raise UsageError(f"there is no schedule `{name}`; {nearest(name, known)}")
     for name, schedule in recipe.loss.schedules.items():
         for term in ("alpha", "beta", "gamma"):
             _check_points(f"loss.schedules.{name}.{term}", getattr(schedule, term))

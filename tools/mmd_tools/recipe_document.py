@@ -86,6 +86,7 @@ _CHOICES = """
 | nothing trained beside the Mentee | `width = "select"`, `"pca"` or `"zero-pad"` |
 | the lower half by the Mentor, the upper by the labels | `scope = "up-to-probe"` (as FitNets, arXiv:1412.6550) |
 | one layer that follows the Mentor, the rest undisturbed | `scope = "layer"` |
+| the Mentor only for what has no label | `default_schedule = "adamant"`, `labelled_schedule = "independent"` |
 | hints at first, labels later | `schedule = [[0, 1], [0.5, 0]]` in the probe, or one of your own in `loss.schedules` |
 | no idea which layers to pair | `pairs = "auto"`; `mmd-tools pairs` shows the ranking first |
 
@@ -99,6 +100,13 @@ A schedule gives `alpha` (labels), `beta` (hints) and `gamma` (soft targets) ove
 has *obedient* (the Mentor first, then the labels), *adamant* (the labels first), *independent* (labels only) and
 *unlabelled* (the Mentor only), after Venkatesan and Li (arXiv:1604.08220). A pair's coefficient is beta, times its
 `weight`, times its own `schedule`.
+
+A round follows `default_schedule`, or *unlabelled* where its owner gave no label at all. With a `labelled_schedule` it
+follows that one as far as there are labels: where a share r of the samples has one, each coefficient is r of this
+schedule's and 1 - r of the default one's. The recipes of this repository say *independent*: a Mentee that was trained
+well learns no more from a Mentor about a sample than from its label (docs/results/tuning.md), and where every sample
+has one the Mentor never runs. A Mentee that starts from nothing does learn more (docs/results/mentoring.md): leave the
+key out there. What an owner chooses in `training.preset` is mixed with nothing.
 """
 
 

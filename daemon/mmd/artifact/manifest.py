@@ -84,6 +84,10 @@ class LossSpec(_Part, frozen=True):
     schedules: dict[str, Schedule]
     """Has at least obedient, adamant, independent and unlabelled."""
     default_schedule: str
+    """What a round follows unless its owner chooses another; see `labelled_schedule`."""
+    labelled_schedule: str = ""
+    """What it follows in place of that as far as its samples have labels: the two are mixed by the share of samples
+    with one. Empty: the default throughout."""
     hint_schedules: tuple[tuple[Point, ...], ...] = ()
     """One a probe pair: a factor over the progress of the round on beta and the pair's weight; without points, 1."""
     soft: Literal["kl", "mse", "dkd"] = "kl"

@@ -17,6 +17,7 @@ from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, GateConfig
 from mmd.errors import StoreDamaged, TrainingFailed, UsageError
 from mmd.layout import StateDir, round_folder, round_numbers
+from mmd.training.curves import mixed
 from mmd.training.folds import assign_folds, fold_steps
 
 FOLDS_NAME = "folds"
@@ -39,6 +40,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     threads: int
     seed: int
     preset: str
+    """The name of the schedule, or of the one that is mixed with the set's `labelled_schedule`."""
     schedule: Schedule
     temperature: float
     hint_weights: tuple[float, ...]
@@ -129,12 +131,7 @@ def make_plan(
     manifest, training = artifact_set.manifest, config.training
     if not labels:
         raise UsageError("There is no sample to train on; add some with `mmd ingest`.")
-    preset = training.preset or (
-        manifest.loss.default_schedule if any(label >= 0 for label in labels.values()) else "unlabelled"
-    )
-    if preset not in manifest.loss.schedules:
-        known = ", ".join(sorted(manifest.loss.schedules))
-        raise UsageError(f"The artifact set {manifest.name} has no preset `{preset}`; it has: {known}.")
+    preset, schedule = _schedule(manifest, training.preset, labels.values())
     batch_size = training.batch_size or manifest.training.batch_size
     replay = manifest.training.replay if training.replay is None else training.replay
     replay_per_batch = min(round(batch_size * replay), batch_size - 1)
@@ -152,7 +149,7 @@ def make_plan(
         threads=training.threads,
         seed=training.seed + number,
         preset=preset,
-        schedule=manifest.loss.schedules[preset],
+        schedule=schedule,
         temperature=manifest.loss.temperature,
         hint_weights=manifest.loss.hint_weights,
         hint_schedules=manifest.loss.hint_schedules,
@@ -179,6 +176,31 @@ def make_plan(
         gate=config.gate,
         int8=config.promotion.int8,
     )
+
+
+def _schedule(manifest: Manifest, asked: str | None, labels: Collection[int]) -> tuple[str, Schedule]:
+    """Return the schedule of a round and its name: as the owner says, or by how many of the samples have labels.
+
+    Where a set has a `labelled_schedule`, that one holds as far as there are labels and the default one as far as
+    there are none: the Mentor weighs as much as there are samples of which it alone says something.
+    """
+    loss = manifest.loss
+    labelled = sum(label >= 0 for label in labels) / len(labels)
+    if asked or not labelled:
+        name = asked or "unlabelled"
+        return name, _preset(manifest, name)
+    default, other = loss.default_schedule, loss.labelled_schedule or loss.default_schedule
+    if labelled == 1 or other == default:
+        return other, _preset(manifest, other)
+    return default, mixed(_preset(manifest, default), _preset(manifest, other), labelled)
+
+
+def _preset(manifest: Manifest, name: str) -> Schedule:
+    schedule = manifest.loss.schedules.get(name)
+    if schedule is None:
+        known = ", ".join(sorted(manifest.loss.schedules))
+        raise UsageError(f"The artifact set {manifest.name} has no preset `{name}`; it has: {known}.")
+    return schedule
 
 
 def _augmentation(manifest: Manifest, config: Config) -> Augmentation:

@@ -4,30 +4,12 @@ import math
 from collections.abc import Sequence
 
 from mmd.artifact.manifest import Point, Schedule
+from mmd.training.curves import interpolate
 from mmd.training.engine import LossWeights
 from mmd.training.plan import RoundPlan
 
 _FINAL_SHARE = 0.05
 """What the learning rate decays to, as a share of the highest one."""
-
-
-def interpolate(points: Sequence[Point], progress: float) -> float:
-    """Return the piecewise linear function through `points` at `progress`.
-
-    It is constant before the first point and after the last. Two points at one place are a jump: the later one
-    holds from there on.
-    """
-    if not points:
-        return 0.0
-    before = points[0]
-    if progress < before[0]:
-        return float(before[1])
-    for after in points[1:]:
-        if progress < after[0]:
-            share = (progress - before[0]) / (after[0] - before[0])
-            return float(before[1] + share * (after[1] - before[1]))
-        before = after
-    return float(before[1])
 
 
 def weights_at(plan: RoundPlan, step: int) -> LossWeights:

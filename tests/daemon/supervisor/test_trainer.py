@@ -18,15 +18,17 @@ from tests.support import call_mmd
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
-from mmd.artifact.card import Verdict, generation_folder, read_card, read_model
+from mmd.artifact.card import MODEL_NAME, Verdict, generation_folder, read_card, read_model
 from mmd.artifact.int8 import quantise
+from mmd.artifact.load import open_set
+from mmd.artifact.manifest import encode_manifest, manifest_path
 from mmd.augmentation import Augmentation
 from mmd.config import Config, GateConfig, PromotionConfig, TrainingConfig
 from mmd.errors import StoreDamaged, TrainingFailed
 from mmd.promotion import evaluate
 from mmd.promotion.answers import Judged
 from mmd.promotion.evaluate import ask
-from mmd.promotion.outcome import RoundOutcome, read_outcome, read_verdict
+from mmd.promotion.outcome import CANDIDATE_NAME, RoundOutcome, read_outcome, read_verdict
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
 from mmd.serving.predictor import Predictor
@@ -224,6 +226,24 @@ def test_labels_alone_never_wake_the_mentor(tmp_path: Path, tiny_set: Path, caps
     code, _ = run_trainer(board, capsys)
     assert code == 0
     assert not board.state.cache_db.exists()
+
+
+@pytest.mark.parametrize("variant", ["cached", "fused"])
+def test_a_mentor_that_yields_to_labels_changes_no_bit_where_every_sample_has_one(
+    tmp_path: Path, tiny_set: Path, capsys: Capture, variant: str
+) -> None:
+    yielding = shutil.copytree(tiny_set, tmp_path / "set")
+    manifest = open_set(tiny_set).manifest
+    loss = msgspec.structs.replace(manifest.loss, labelled_schedule="independent")
+    manifest_path(yielding).write_bytes(encode_manifest(msgspec.structs.replace(manifest, loss=loss)))
+    models = []
+    for folder, preset in ((yielding, None), (tiny_set, "independent")):
+        board = tiny_board(tmp_path / f"state {preset}", folder, preset=preset, variant=variant)
+        assert not begin(board).listens_to_mentor
+        run_trainer(board, capsys)
+        assert not board.state.cache_db.exists()
+        models.append((board.state.rounds / "0001" / CANDIDATE_NAME / MODEL_NAME).read_bytes())
+    assert models[0] == models[1]
 
 
 def test_the_fused_variant_trains_too(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:

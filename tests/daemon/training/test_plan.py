@@ -13,6 +13,7 @@ from mmd.augmentation import Augmentation, usual_augmentation
 from mmd.config import Config, TrainingConfig
 from mmd.errors import StoreDamaged, UsageError
 from mmd.layout import StateDir, round_folder, round_numbers
+from mmd.training.curves import interpolate
 from mmd.training.plan import (
     RoundPlan,
     make_plan,
@@ -21,6 +22,7 @@ from mmd.training.plan import (
     read_progress,
     write_plan,
 )
+from mmd_tools.presets import PRESETS
 
 LABELS = {f"{number:02d}": number % 2 for number in range(30)}
 
@@ -83,6 +85,67 @@ def test_a_batch_always_has_room_for_an_own_sample() -> None:
 
 def test_samples_without_any_label_train_on_the_mentor_alone() -> None:
     assert planned(labels=dict.fromkeys(LABELS, -1)).preset == "unlabelled"
+
+
+@pytest.fixture
+def yielding() -> Manifest:
+    """The Mentor yields to labels; the schedules are those of every set."""
+    manifest = image_manifest({})
+    loss = msgspec.structs.replace(
+        manifest.loss, schedules=PRESETS, default_schedule="adamant", labelled_schedule="independent"
+    )
+    return msgspec.structs.replace(manifest, loss=loss)
+
+
+def few_labelled(count: int) -> dict[str, int]:
+    return {name: label if place < count else -1 for place, (name, label) in enumerate(LABELS.items())}
+
+
+def test_the_mentor_weighs_as_much_as_there_are_samples_without_a_label(yielding: Manifest) -> None:
+    plan = planned(manifest=yielding, labels=few_labelled(12))
+    assert plan.preset == "adamant"
+    for progress in (0.0, 0.3, 1.0):
+        adamant = PRESETS["adamant"]
+        assert interpolate(plan.schedule.gamma, progress) == pytest.approx(0.6 * interpolate(adamant.gamma, progress))
+        assert interpolate(plan.schedule.beta, progress) == pytest.approx(0.6 * interpolate(adamant.beta, progress))
+    assert [interpolate(plan.schedule.alpha, progress) for progress in (0.0, 1.0)] == pytest.approx([1.0, 0.52])
+
+
+def test_a_mixed_schedule_is_on_disk_what_it_was(yielding: Manifest, tmp_path: Path) -> None:
+    plan = planned(manifest=yielding, labels=few_labelled(7))
+    assert read_plan(write_plan(StateDir(tmp_path), plan)) == plan
+
+
+def test_where_every_sample_has_a_label_the_labelled_schedule_holds_alone(yielding: Manifest) -> None:
+    plan = planned(manifest=yielding)
+    assert (plan.preset, plan.schedule) == ("independent", PRESETS["independent"])
+    assert not msgspec.structs.replace(plan, hint_weights=(1.0,)).listens_to_mentor
+
+
+def test_where_no_sample_has_a_label_the_labelled_schedule_says_nothing(yielding: Manifest) -> None:
+    plan = planned(manifest=yielding, labels=few_labelled(0))
+    assert (plan.preset, plan.schedule) == ("unlabelled", PRESETS["unlabelled"])
+
+
+@pytest.mark.parametrize("count", [0, 12, 30])
+def test_a_preset_that_the_owner_chooses_is_mixed_with_nothing(yielding: Manifest, count: int) -> None:
+    plan = planned(Config(training=TrainingConfig(preset="adamant")), few_labelled(count), manifest=yielding)
+    assert (plan.preset, plan.schedule) == ("adamant", PRESETS["adamant"])
+
+
+@pytest.mark.parametrize("count", [12, 30])
+def test_a_set_without_a_labelled_schedule_trains_as_before(yielding: Manifest, count: int) -> None:
+    early = msgspec.to_builtins(yielding)
+    del early["loss"]["labelled_schedule"]
+    plan = planned(manifest=msgspec.convert(early, Manifest), labels=few_labelled(count))
+    assert (plan.preset, plan.schedule) == ("adamant", PRESETS["adamant"])
+
+
+@pytest.mark.parametrize("count", [12, 30])
+def test_a_labelled_schedule_that_the_set_lacks_is_refused(yielding: Manifest, count: int) -> None:
+    loss = msgspec.structs.replace(yielding.loss, labelled_schedule="indepedent")
+    with pytest.raises(UsageError, match="`indepedent`; it has: adamant"):
+        planned(manifest=msgspec.structs.replace(yielding, loss=loss), labels=few_labelled(count))
 
 
 def test_a_held_out_sample_is_never_planned() -> None:

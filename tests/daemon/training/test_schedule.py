@@ -4,24 +4,7 @@ import pytest
 from tests.plans import round_plan
 
 from mmd.artifact.manifest import Schedule
-from mmd.training.schedule import interpolate, learning_rate_at, weights_at
-
-
-@pytest.mark.parametrize(
-    ("progress", "expected"), [(-1.0, 1.0), (0.0, 1.0), (0.25, 2.0), (0.5, 3.0), (0.75, 1.5), (1.0, 0.0), (2.0, 0.0)]
-)
-def test_coefficients_are_linear_between_points_and_constant_outside(progress: float, expected: float) -> None:
-    assert interpolate(((0.0, 1.0), (0.5, 3.0), (1.0, 0.0)), progress) == pytest.approx(expected)
-
-
-def test_two_points_at_one_place_are_a_jump() -> None:
-    points = ((0.0, 1.0), (0.5, 1.0), (0.5, 0.0))
-    assert interpolate(points, 0.499) == 1.0
-    assert interpolate(points, 0.5) == 0.0
-
-
-def test_a_term_without_points_is_off() -> None:
-    assert interpolate((), 0.5) == 0.0
+from mmd.training.schedule import learning_rate_at, weights_at
 
 
 def test_the_first_and_the_last_step_have_the_first_and_the_last_point() -> None:

@@ -24,6 +24,7 @@ from mmd_tools.bench.owners_run import (
     LESSONS,
     MEMORY,
     MENTOR,
+    MENTORED,
     NEIGHBOURS,
     NO_FOLDS,
     QUICK_ROWS,
@@ -181,7 +182,7 @@ def test_every_row_sees_the_same_samples(artifact_set: ArtifactSet) -> None:
 
 
 def test_the_table_has_each_row_that_the_question_asks_for() -> None:
-    assert {"labels only", "mentored", DEFAULT, GATED, "unlabelled only + replay"} <= set(LESSONS)
+    assert {"labels only", "mentored", MENTORED, DEFAULT, GATED, "unlabelled only + replay"} <= set(LESSONS)
     assert set(QUICK_ROWS) <= set(LESSONS)
     assert {lesson.training.preset for lesson in SEARCH.values()} <= {None, *PRESETS}
 

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import msgspec
 
-from mmd_tools.bench.owners_run import DEFAULT, GATED, LABELLED, MEMORY, MENTOR, NEIGHBOURS, SHIPPED, Record
+from mmd_tools.bench.owners_run import (
+    DEFAULT,
+    GATED,
+    LABELLED,
+    MEMORY,
+    MENTOR,
+    MENTORED,
+    NEIGHBOURS,
+    SHIPPED,
+    Record,
+)
 from mmd_tools.bench.owners_summary import Mean, RowSummary, difference, summarise
 from mmd_tools.bench.plots import Line, Panel, draw
 from mmd_tools.bench.tables import Conditions, markdown_table, write_raw, write_text
@@ -24,17 +34,20 @@ HEADER = (
 )
 QUESTIONS = (
     ("replay: labels + replay, less labels only", "labels + replay", "labels only"),
-    ("Mentor: mentored + replay, less labels + replay", DEFAULT, "labels + replay"),
-    ("hints: mentored + replay, less the same without hints", DEFAULT, "mentored without hints + replay"),
-    ("obedient, less the default schedule", "obedient + replay", DEFAULT),
+    ("Mentor: mentored + replay, less labels + replay", MENTORED, "labels + replay"),
+    ("hints: mentored + replay, less the same without hints", MENTORED, "mentored without hints + replay"),
+    ("obedient, less adamant", "obedient + replay", MENTORED),
+    ("the product before its gate, less labels + replay", DEFAULT, "labels + replay"),
+    ("the product before its gate, less mentored + replay", DEFAULT, MENTORED),
     (
         "Mentor where few are labelled: mentored, less labels, both on the labelled alone",
         "labelled alone: mentored + replay",
         "labelled alone: labels + replay",
     ),
-    ("unlabelled samples: all, less the labelled alone", DEFAULT, "labelled alone: mentored + replay"),
-    ("mentored on all, less labels on the labelled alone", DEFAULT, "labelled alone: labels + replay"),
-    ("views: mentored + replay, less the same with one view", DEFAULT, "one view + replay"),
+    ("unlabelled samples: all, less the labelled alone", MENTORED, "labelled alone: mentored + replay"),
+    ("mentored on all, less labels on the labelled alone", MENTORED, "labelled alone: labels + replay"),
+    ("the product before its gate, less labels on the labelled alone", DEFAULT, "labelled alone: labels + replay"),
+    ("views: mentored + replay, less the same with one view", MENTORED, "one view + replay"),
     ("memory, less k-nearest neighbours", MEMORY, NEIGHBOURS),
     ("memory on the half-way weights, less none", "half-way + memory", "half-way"),
     ("the product, less labels only", GATED, "labels only"),
@@ -47,6 +60,7 @@ DRAWN = (
     "labels + replay",
     "labelled alone: labels + replay",
     "labelled alone: mentored + replay",
+    MENTORED,
     DEFAULT,
     "half-way + memory",
     GATED,

@@ -21,11 +21,16 @@ from mmd_tools.bench.owners_rounds import Again, Lesson, Taught, teach
 from mmd_tools.train_data import Part
 
 SHIPPED, MENTOR = "shipped", "Mentor"
-DEFAULT, GATED = "mentored + replay", "the product (default)"
+MENTORED = "mentored + replay"
+"""The Mentor's terms for every sample, labelled or not: the default of sets without a `labelled_schedule`."""
+DEFAULT, GATED = "the product, before its gate", "the product (default)"
 NEIGHBOURS, MEMORY = "k-nearest neighbours", "memory"
 LABELLED = 0.2
 """Share of the samples that an owner labels who labels few."""
 NO_FOLDS = GateConfig(folds=0)
+
+
+ADAMANT = "adamant"
 
 
 def _alone(**keys: object) -> Lesson:
@@ -36,10 +41,11 @@ def _alone(**keys: object) -> Lesson:
 LESSONS: dict[str, Lesson] = {
     "labels only": _alone(preset="independent", replay=0.0),
     "labels + replay": _alone(preset="independent"),
-    "mentored": _alone(replay=0.0),
-    "mentored without hints + replay": replace(_alone(), has_hints=False),
+    "mentored": _alone(preset=ADAMANT, replay=0.0),
+    "mentored without hints + replay": replace(_alone(preset=ADAMANT), has_hints=False),
     "obedient + replay": _alone(preset="obedient"),
-    "one view + replay": _alone(views=1),
+    "one view + replay": _alone(preset=ADAMANT, views=1),
+    MENTORED: _alone(preset=ADAMANT),
     DEFAULT: replace(
         _alone(),
         judged_again={
@@ -63,13 +69,14 @@ LESSONS: dict[str, Lesson] = {
 
 PARTLY: dict[str, Lesson] = {
     "labelled alone: labels + replay": replace(_alone(preset="independent"), labelled=LABELLED, takes_unlabelled=False),
-    "labelled alone: mentored + replay": replace(_alone(), labelled=LABELLED, takes_unlabelled=False),
+    "labelled alone: mentored + replay": replace(_alone(preset=ADAMANT), labelled=LABELLED, takes_unlabelled=False),
+    MENTORED: replace(_alone(preset=ADAMANT), labelled=LABELLED),
     DEFAULT: replace(_alone(), labelled=LABELLED, judged_again={"half-way + memory": Again((0.5,), memory=True)}),
     GATED: Lesson(labelled=LABELLED, is_gated=True),
 }
 """The rounds of owners who label few of their samples."""
 
-QUICK_ROWS = ("labels only", DEFAULT, GATED)
+QUICK_ROWS = ("labels only", MENTORED, DEFAULT, GATED)
 
 
 def _constant(alpha: float, beta: float, gamma: float) -> Schedule:
@@ -82,13 +89,13 @@ SEARCH: dict[str, Lesson] = {
     "an eighth held out": Lesson(samples=SamplesConfig(holdout=0.125), is_gated=True),
     "half held out": Lesson(samples=SamplesConfig(holdout=0.5), is_gated=True),
     "obedient": _alone(preset="obedient"),
-    "adamant": _alone(preset="adamant"),
+    "adamant": _alone(preset=ADAMANT),
     "independent": _alone(preset="independent"),
-    "no hints": replace(_alone(), has_hints=False),
+    "no hints": replace(_alone(preset=ADAMANT), has_hints=False),
     "constant 1, .3, .5": replace(_alone(), schedule=_constant(1.0, 0.3, 0.5)),
     "constant 1, 0, .25": replace(_alone(), schedule=_constant(1.0, 0.0, 0.25)),
-    "temperature 1": replace(_alone(), temperature=1.0),
-    "temperature 4": replace(_alone(), temperature=4.0),
+    "temperature 1": replace(_alone(preset=ADAMANT), temperature=1.0),
+    "temperature 4": replace(_alone(preset=ADAMANT), temperature=4.0),
     "epochs 10": _alone(epochs=10),
     "epochs 40": _alone(epochs=40),
     "learning rate 3e-4": _alone(learning_rate=3e-4),
@@ -98,8 +105,8 @@ SEARCH: dict[str, Lesson] = {
     "replay 0.75": _alone(replay=0.75),
     "batch 16": _alone(batch_size=16),
     "batch 64": _alone(batch_size=64),
-    "adamant, learning rate 2e-3": _alone(preset="adamant", learning_rate=2e-3),
-    "adamant, replay 0.25": _alone(preset="adamant", replay=0.25),
+    "adamant, learning rate 2e-3": _alone(preset=ADAMANT, learning_rate=2e-3),
+    "adamant, replay 0.25": _alone(preset=ADAMANT, replay=0.25),
     "independent, learning rate 2e-3": _alone(preset="independent", learning_rate=2e-3),
 }
 """What was tried to find better defaults, on the development owners."""
