@@ -22,8 +22,9 @@ from mmd.limits import (
 )
 from mmd.policy import Code, Facts, Mode, Reason, Tracker, decide, look, overridden, remember
 from mmd.policy.decide import LONGEST_COOLDOWN_SECONDS, cooldown_seconds, has_work
-from mmd.policy.levels import LEVELS
+from mmd.policy.levels import LEVELS, standing
 from mmd.policy.reasons import REASONS, Kind
+from mmd.policy.standing import number
 
 GOOD: dict[str, Any] = {
     "external_power": True,
@@ -79,6 +80,26 @@ BAD: dict[str, Any] = {
     "training_energy_today": 3.0,
 }
 """Beyond every stop level."""
+TOLD: dict[str, tuple[str, str, str]] = {
+    "external_power": ("The board runs on battery: as told.", "on", "off"),
+    "battery_charge": ("The battery holds 10 % (as told).", ">= 50 %", "< 30 %"),
+    "battery_temperature": ("The battery is at 50 °C (as told).", "<= 38 °C", "> 43 °C"),
+    "user_idle": ("The board was used 2 s ago (as told).", ">= 300 s", "< 30 s"),
+    "soc_temperature": ("The board is at 90 °C (as told).", "<= 60 °C", "> 75 °C"),
+    "memory_available": ("20 MiB of memory are available (as told).", ">= 300 MiB", "< 150 MiB"),
+    "disk_free": ("20 MiB are free on as told.", ">= 300 MiB", "< 100 MiB"),
+    "cpu_used_by_others": ("Other programs use 90 % of the processors.", "<= 30 %", "> 60 %"),
+    "cpu_pressure": ("Programs waited for a processor in 95 % of the last 10 s.", "<= 40 %", "> 80 %"),
+    "memory_pressure": ("Programs waited for memory in 40 % of the last 10 s.", "<= 5 %", "> 20 %"),
+    "io_pressure": ("Programs waited for a disk in 90 % of the last 10 s.", "<= 30 %", "> 70 %"),
+    "exclusive_processes": ("A program wants the board for itself: as told.", "0", "0"),
+    "allowed_hours": ("Training may not run at this hour: as told.", "22:00-07:00", "22:00-07:00"),
+    "run_length": ("Training has run for 45 min without a rest.", "< 30 min", ">= 30 min"),
+    "duty_cycle": ("Training used its 50 % share of the time: 0 % of the burst are left.", ">= 50 %", "<= 0 %"),
+    "training_time_today": ("Training has run for 130 min today, of 120 min that it may.", "< 120 min", ">= 120 min"),
+    "training_energy_today": ("Training has used 3 Wh today, of 2 Wh that it may.", "< 2 Wh", ">= 2 Wh"),
+}
+"""What is said of those, with the levels to start and to stop."""
 READY = Facts(trainable=50, new=50)
 CONFIG = Config(
     conditions=ConditionsConfig(
@@ -132,6 +153,25 @@ def test_a_condition_that_the_board_cannot_tell_is_no_obstacle(name: str) -> Non
 @pytest.mark.parametrize(("name", "value"), BAD.items())
 def test_each_condition_beyond_its_stop_level_suspends_with_its_own_code(name: str, value: Any) -> None:
     assert codes(Watcher().see(0, is_running=True, **{name: value})) == [LEVELS[name][0]]
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_each_condition_says_what_it_reads_and_what_its_levels_are(name: str) -> None:
+    stands = standing(name, conditions(**BAD), CONFIG.conditions)
+    assert (stands.message, stands.start, stands.stop) == TOLD[name]
+
+
+@pytest.mark.parametrize(
+    ("windows", "told"), [((), "no limit"), (("22:00-07:00",), "22:00-07:00"), (("0-6", "12-13"), "2 windows")]
+)
+def test_the_hours_that_are_allowed_are_told_where_they_are_few(windows: tuple[str, ...], told: str) -> None:
+    limits = ConditionsConfig(allowed_hours=AllowedHours(windows=windows))
+    assert standing("allowed_hours", conditions(), limits).start == told
+
+
+@pytest.mark.parametrize(("value", "told"), [(7.25, "7.2"), (7.0, "7"), (123.4, "123"), (None, "unknown")])
+def test_a_reading_is_told_as_finely_as_anyone_would_read_it(value: float | None, told: str) -> None:
+    assert number(value) == told
 
 
 @pytest.mark.parametrize(("name", "value"), BAD.items())

@@ -144,6 +144,14 @@ def test_a_crash_at_any_durable_write_is_finished_by_the_next_start(
     assert not list(state.models.glob(".gen-*.tmp"))
 
 
+def test_what_a_killed_promotion_or_removal_left_goes_with_the_next_round(state: StateDir) -> None:
+    for leftover in (".gen-0008.tmp", ".gen-0009.removed"):
+        (state.models / leftover).mkdir()
+    put_candidate(state, 1, verdict=verdict(1, promoted=False))
+    store(state).finish_round(1)
+    assert sorted(entry.name for entry in state.models.iterdir()) == ["current", "gen-0000"]
+
+
 def test_a_candidate_that_does_not_verify_is_made_anew(state: StateDir) -> None:
     folder = put_candidate(state, 1)
     (folder / "candidate" / "mentee.onnx").write_bytes(b"broken")
