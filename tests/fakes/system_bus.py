@@ -97,11 +97,10 @@ def private_bus(folder: Path) -> Iterator[Path]:
     address = folder / "bus"
     (folder / "bus.conf").write_text(CONFIGURATION.format(socket=address))
     command = [DAEMON, f"--config-file={folder / 'bus.conf'}", "--nofork", "--print-address=1", "--nopidfile"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline(), "the bus did not come up"
-        yield address
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline(), "the bus did not come up"
+            yield address
+        finally:
+            process.kill()

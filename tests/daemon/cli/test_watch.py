@@ -41,7 +41,7 @@ class Screen:
             [sys.executable, "-m", "mmd", "status", "--watch"],
             stdin=terminal,
             stdout=terminal,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env={
                 **environment,
                 "TERM": "xterm",
