@@ -79,14 +79,17 @@ def _show_table(entries: "list[ModelEntry]") -> None:
         if entry.card:
             console.print(f"{entry.generation}: {entry.card.makeup}", soft_wrap=True)
         if entry.review:
-            console.print(f"   {_review_words(entry.review, entry.phase)}", soft_wrap=True)
+            console.print(f"   {review_words(entry.review, entry.phase, serves=entry.serves)}", soft_wrap=True)
     console.print("* serves; judged: right before -> after, held out and out of fold", soft_wrap=True)
 
 
-def _review_words(review: "Review", phase: str) -> str:
+def review_words(review: "Review", phase: str, *, serves: bool) -> str:
     """Say what the probation has shown, and what came of it."""
     if phase == "withdrawn" and review.state == "failed":
         return f"taken back: {review.reason}"
+    if review.state == "open" and not serves:
+        counts = f"{review.right_before} -> {review.right_after} right of {review.judged} samples"
+        return f"probation, until another model served: {counts}."
     return f"probation: {review.reason}"
 
 

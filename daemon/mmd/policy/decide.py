@@ -184,15 +184,15 @@ def _work_reasons(facts: Facts, config: Config, tracker: Tracker, now: Instant) 
     missing = config.training.min_samples - facts.trainable
     if missing > 0:
         code = Code.TOO_FEW_SAMPLES
-        message = f"There are {facts.trainable} samples to train on, of {config.training.min_samples} that it takes."
+        message = f"Samples to train on: {facts.trainable}, of {config.training.min_samples} that it takes."
         clears = f"about {missing} more are ingested, beside those held out"
         yield Reason(code, message, _since(code, tracker, now), clears)
         return
     missing = config.training.min_new_samples - facts.new
     if missing > 0 and facts.has_trained:
         code = Code.NOTHING_NEW
-        message = f"{facts.new} samples are new since the last round, of {config.training.min_new_samples} it takes."
-        yield Reason(code, message, _since(code, tracker, now), f"{missing} more are ingested")
+        message = f"New samples since the last round: {facts.new}, of {config.training.min_new_samples} that it takes."
+        yield Reason(code, message, _since(code, tracker, now), f"{missing} more are ingested, or get another label")
 
 
 def _duration(seconds: float) -> str:

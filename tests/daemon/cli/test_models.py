@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.models import put_candidate, verdict
@@ -9,6 +10,8 @@ from tests.support import call_mmd
 from tests.tiny import Board, tiny_board
 
 from mmd.artifact.card import generation_folder
+from mmd.artifact.review import Review
+from mmd.cli.models import review_words
 
 
 @pytest.fixture
@@ -69,3 +72,30 @@ def test_without_a_state_folder_it_names_init(tmp_path: Path) -> None:
     ran = call_mmd("models", state=tmp_path / "nothing")
     assert ran.code == 2
     assert "mmd init" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "serves", "told"),
+    [
+        ("open", "probation", True, "probation: As told."),
+        ("open", "probation", False, "probation, until another model served: 3 -> 4 right of 5 samples."),
+        ("open", "withdrawn", False, "probation, until another model served: 3 -> 4 right of 5 samples."),
+        ("passed", "confirmed", False, "probation: As told."),
+        ("failed", "withdrawn", False, "taken back: As told."),
+    ],
+)
+def test_a_probation_is_told_with_what_came_of_it(
+    state: Literal["open", "passed", "failed"], phase: str, serves: bool, told: str
+) -> None:
+    review = Review(
+        state=state,
+        reason="As told.",
+        generation=1,
+        generation_before=0,
+        judged=5,
+        right_before=3,
+        right_after=4,
+        evidence=0.5,
+        reviewed=0.0,
+    )
+    assert review_words(review, phase, serves=serves) == told

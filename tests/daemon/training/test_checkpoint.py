@@ -116,3 +116,10 @@ def test_only_regular_ones_count_when_asked_for(tmp_path: Path) -> None:
     checkpoint, _ = folder(tmp_path).newest(regular_only=True)
     assert checkpoint is not None
     assert checkpoint.state.step == 5
+
+
+def test_nothing_resumes_from_a_step_after_the_one_that_a_round_went_back_to(tmp_path: Path) -> None:
+    for step in (5, 7):
+        folder(tmp_path).save(Checkpoint(state(step)))
+    folder(tmp_path).remove_after(5)
+    assert files(tmp_path) == [5]
