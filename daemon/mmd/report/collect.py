@@ -10,10 +10,11 @@ from mmd.layout import StateDir, round_folder, round_numbers
 from mmd.promotion.models import ModelEntry, ModelStore
 from mmd.promotion.outcome import read_outcome, read_verdict
 from mmd.report.data import AccuracyRow, ConditionTrack, LossCurve, ReportData, Round, Span
-from mmd.report.recent import recent
+from mmd.report.recent import is_daemon_running, recent
 from mmd.samples.store import SampleStore
 from mmd.supervisor.accounts import Cost, round_cost
 from mmd.supervisor.history import History, open_history
+from mmd.supervisor.timeline import STOPPED, Timeline, read_timeline
 from mmd.training.losses import LossLine, read_losses
 
 MOST_ROUNDS = 10
@@ -22,9 +23,9 @@ MOST_POINTS = 400
 
 
 def collect(
-    state: StateDir, *, title: str, comparison: Sequence[AccuracyRow] = (), since: float = 0.0, now: float | None = None
+    state: StateDir, *, title: str, comparison: Sequence[AccuracyRow] = (), now: float | None = None
 ) -> ReportData:
-    """Gather the newest rounds, and states and conditions from `since` (seconds since 1970) on.
+    """Gather the newest rounds, and all states and conditions that the history has.
 
     Without a `comparison` the serving models of all generations are compared.
     """
@@ -37,7 +38,8 @@ def collect(
         told = recent(state, None, now=created)
     else:
         with history:
-            spans, tracks = _spans(history, since, created), _tracks(history, since)
+            timeline = read_timeline(history, 0.0, created, is_running=is_daemon_running(state))
+            spans, tracks = _spans(timeline), _tracks(history)
             told = recent(state, history, now=created)
     return ReportData(
         title=title,
@@ -139,20 +141,16 @@ def _hint_values(groups: Sequence[Sequence[LossLine]]) -> list[tuple[str, list[l
     ]
 
 
-def _spans(history: History, since: float, now: float) -> tuple[Span, ...]:
-    changes = history.states(since)
-    if not changes:
-        return ()
-    ends = [change.at for change in changes[1:]] + [now]
+def _spans(timeline: Timeline) -> tuple[Span, ...]:
     return tuple(
-        Span(change.state, change.at, end, ", ".join(change.reasons))
-        for change, end in zip(changes, ends, strict=True)
-        if change.state != "stopped"
+        Span(stretch.state, stretch.began, stretch.ended, ", ".join(stretch.reasons))
+        for stretch in timeline.stretches
+        if stretch.state != STOPPED
     )
 
 
-def _tracks(history: History, since: float) -> tuple[ConditionTrack, ...]:
-    samples = history.conditions(since)
+def _tracks(history: History) -> tuple[ConditionTrack, ...]:
+    samples = history.conditions()
     times = tuple(sample.at for sample in samples)
     return tuple(
         ConditionTrack(name, kind.unit, times, tuple(_number(sample.readings.get(name)) for sample in samples))

@@ -21,7 +21,7 @@ _LONG_MINUTES = 90
 def recent(state: StateDir, history: History | None, *, now: float) -> Recent:
     """Tell the last day."""
     since = now - RECENT_SECONDS
-    timeline = None if history is None else read_timeline(history, since, now, is_running=_is_running(state))
+    timeline = None if history is None else read_timeline(history, since, now, is_running=is_daemon_running(state))
     taken_back = [] if history is None else [each.detail for each in history.events(since) if each.name == "taken_back"]
     return Recent(
         news=(
@@ -34,7 +34,7 @@ def recent(state: StateDir, history: History | None, *, now: float) -> Recent:
     )
 
 
-def _is_running(state: StateDir) -> bool:
+def is_daemon_running(state: StateDir) -> bool:
     try:
         ask(state.control_socket, {"request": "status"})
     except DaemonNotRunning:

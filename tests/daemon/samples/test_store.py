@@ -316,6 +316,15 @@ def test_the_token_changes_with_every_writer(store: SampleStore) -> None:
     assert store.changed() != own
 
 
+def test_labelled_samples_are_counted_from_a_moment_on(store: SampleStore) -> None:
+    store.add([sample(1, "cat")])
+    (first,) = store.records()
+    store.add([sample(2, "dog"), sample(3)])
+    assert store.labelled_since(first.ingested - 1) == 2
+    assert store.labelled_since(first.ingested) == 1
+    assert store.labelled_since(first.ingested + 3600) == 0
+
+
 def test_records_can_be_chosen(store: SampleStore) -> None:
     store.add([sample(1, "cat"), sample(2), sample(3, "dog")])
     assert [record.source for record in store.records(unlabelled=True)] == ["2.png"]
