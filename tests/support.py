@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +33,18 @@ from mmd.artifact.manifest import (
     manifest_path,
 )
 from mmd.cli.main import main
+from mmd.samples.store import SampleStore
 
 COMMAND_SECONDS = 240.0
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
+
+
+def class_counts(store: SampleStore) -> dict[str, int]:
+    """Return how many samples each label has, only those that have any."""
+    return dict(Counter(record.label for record in store.records() if record.label is not None))
 
 
 def eventually(claim: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:

@@ -5,10 +5,8 @@ This is the only module that renames into place.
 """
 
 import contextlib
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 REMOVED_SUFFIX = ".removed"
 """Of a folder, hidden by a dot, that is on its way out; `sweep_removed` finishes what a kill interrupted."""
@@ -50,11 +48,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON with a final newline."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def replace_link(link: Path, target: str) -> None:

@@ -1,7 +1,6 @@
 """Does a crash or a full disk leave the old version or the new one, never half, and nothing lying about?"""
 
 import errno
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -80,13 +79,6 @@ def test_a_folder_that_cannot_be_forced_is_told_and_the_file_is_whole(disk: Disk
     with pytest.raises(OSError, match="No space"):
         durable.write_bytes(tmp_path / "file", NEW)
     assert (tmp_path / "file").read_bytes() == NEW
-
-
-def test_json_is_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
-    durable.write_json(tmp_path / "file", {"b": [1, 2], "a": None})
-    text = (tmp_path / "file").read_text()
-    assert text.endswith("}\n")
-    assert list(json.loads(text)) == ["b", "a"]
 
 
 def test_a_link_is_turned_in_one_step(disk: Disk, tmp_path: Path) -> None:

@@ -101,14 +101,6 @@ class SampleStore(StoreFile):
             ).fetchone()
         return int(count)
 
-    def class_counts(self) -> dict[str, int]:
-        """Return how many samples each label has, only those that have any."""
-        with translated(self.path):
-            rows = self._connection.execute(
-                "SELECT label, count(*) FROM samples WHERE label IS NOT NULL GROUP BY label ORDER BY label"
-            )
-            return dict(rows.fetchall())
-
     def training_ids(self, *, labelled: bool | None = None) -> list[str]:
         """Return the ids that may be trained on, in the order of their names; `labelled` keeps only those (not) so."""
         return self._ids(holdout=False, labelled=labelled)

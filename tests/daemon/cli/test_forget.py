@@ -5,10 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support import call_mmd, initialised_state, run_mmd, write_class_folders
+from tests.support import call_mmd, class_counts, initialised_state, run_mmd, write_class_folders, write_json
 
 from mmd.artifact.card import generation_folder, generations, linked_generation, read_card
-from mmd.durable import write_json
 from mmd.layout import StateDir
 from mmd.promotion.forgetting import forget_samples
 from mmd.promotion.models import ModelStore
@@ -52,7 +51,7 @@ def test_one_sample_is_forgotten_by_the_beginning_of_its_id(state: StateDir) -> 
 def test_all_of_one_label_are_forgotten(state: StateDir) -> None:
     assert call_mmd("forget", "--label", "dog", "--yes", state=state.root).out == "Forgot 10 samples.\n"
     with SampleStore(state.samples_db) as store:
-        assert store.class_counts() == {"cat": 10}
+        assert class_counts(store) == {"cat": 10}
 
 
 def test_everything_is_forgotten(state: StateDir) -> None:

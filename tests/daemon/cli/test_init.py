@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.models import put_candidate
-from tests.support import call_mmd, write_class_folders, write_fake_set
+from tests.support import call_mmd, class_counts, write_class_folders, write_fake_set
 
 from mmd import durable
 from mmd.artifact.card import linked_generation
@@ -110,7 +110,7 @@ def test_force_replaces_set_and_models_and_keeps_the_samples(state: StateDir, fa
     assert not state.rounds.exists()
     assert not state.cache_db.exists()
     with SampleStore(state.samples_db) as store:
-        assert store.class_counts() == {"cat": 3}
+        assert class_counts(store) == {"cat": 3}
         assert store.form.classes == ("ant", "cat", "dog")
 
 

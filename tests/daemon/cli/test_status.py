@@ -10,9 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.fakes.running import Rig, rig, wait_for_trainer
-from tests.support import call_mmd, eventually, run_mmd
+from tests.support import call_mmd, eventually, run_mmd, write_json
 
-from mmd.durable import write_json
 from mmd.limits import ConditionsConfig
 
 KEYS = [

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.running import rig, wait_for_trainer
-from tests.support import call_mmd, eventually
+from tests.support import call_mmd, eventually, write_json
 
 from mmd.cli.answers import ago
-from mmd.durable import write_json
 from mmd.supervisor.control import ask
 from mmd.supervisor.history import History
 from mmd.supervisor.lock import DaemonLock

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.daemon.serving.test_predictor import model_that_says
 from tests.models import put_candidate
-from tests.support import call_mmd, eventually
+from tests.support import call_mmd, eventually, write_json
 from tests.tiny import CLASSES, Board, tiny_board, tiny_samples
 
 from mmd import Predictor, durable
@@ -97,7 +97,7 @@ def test_samples_that_one_of_the_models_knows_judge_nothing(board: Board) -> Non
     known = bring(board, 9, label=1, seed=5)
     folder = generation_folder(board.state.models, 1)
     card = json.loads((folder / "card.json").read_text())
-    durable.write_json(folder / "card.json", {**card, "sample_ids": known[:8]})
+    write_json(folder / "card.json", {**card, "sample_ids": known[:8]})
     found = review_serving(board.state, SETTINGS)
     assert found is not None
     assert found.judged == 1
