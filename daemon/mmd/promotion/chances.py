@@ -59,7 +59,7 @@ def joint_chances(comparisons: Sequence[Comparison], *, seed: int) -> list[Chanc
     return [
         Chances(
             log_loss=float(log_loss),
-            right=exact_mcnemar(*_wins_and_losses(comparison)),
+            right=exact_mcnemar(*wins_and_losses(comparison)),
             certainty=float(certainty),
             combined=float((smallest <= min(log_loss, right, certainty) * (1 + _SLACK)).mean()),
         )
@@ -78,7 +78,8 @@ def _gains(comparison: Comparison) -> Doubles:
     return np.nan_to_num(gains, nan=0.0, posinf=1e6, neginf=-1e6)
 
 
-def _wins_and_losses(comparison: Comparison) -> tuple[int, int]:
+def wins_and_losses(comparison: Comparison) -> tuple[int, int]:
+    """Return how many samples only the candidate got right, and how many only the model before."""
     before, after = comparison.before.is_right, comparison.after.is_right
     return int((after & ~before).sum()), int((before & ~after).sum())
 

@@ -14,6 +14,7 @@ from mmd.artifact.review import Review, phase_of
 from mmd.config import GateConfig
 from mmd.layout import StateDir
 from mmd.promotion.answers import Comparison
+from mmd.promotion.chances import wins_and_losses
 from mmd.promotion.evaluate import ask
 from mmd.promotion.models import ModelStore
 from mmd.promotion.probation import Trial, review
@@ -72,13 +73,13 @@ def _trial(state: StateDir, before: VerifiedModel, serving: VerifiedModel) -> Tr
         chosen = fresh_samples(store, serving.card, before.card)[:_MOST_JUDGED]
         starts = range(0, max(1, len(chosen)), _AT_ONCE)
         compared = reduce(Comparison.joined, (compare(chosen[start : start + _AT_ONCE]) for start in starts))
-    was_right, is_right = compared.before.is_right, compared.after.is_right
+    won, lost = wins_and_losses(compared)
     return Trial(
         judged=compared.total,
         right_before=compared.right_before,
         right_after=compared.right_after,
-        won=int((is_right & ~was_right).sum()),
-        lost=int((was_right & ~is_right).sum()),
+        won=won,
+        lost=lost,
     )
 
 

@@ -47,6 +47,7 @@ class Arena:
         return sum(self._touched)
 
     def allocate(self, size: int) -> Chunk:
+        """Take the smallest free chunk that holds `size` bytes, from a new region where none does."""
         size = -(-max(size, 1) // _PIECE) * _PIECE
         place = bisect_left(self._by_size, (size, 0, 0))
         chunk = self._take(self._by_size[place]) if place < len(self._by_size) else self._extend(size)
@@ -78,14 +79,17 @@ class Arena:
             chunk.after.before = chunk
 
     def _give(self, chunk: Chunk) -> None:
+        """Note that `chunk` is free."""
         self._free[chunk.key] = chunk
         insort(self._by_size, chunk.key)
 
     def _take(self, key: _Key) -> Chunk:
+        """Return the free chunk with this key, which is free no longer."""
         del self._by_size[bisect_left(self._by_size, key)]
         return self._free.pop(key)
 
     def _extend(self, size: int) -> Chunk:
+        """Return a new region as one chunk: twice the last one, and again until `size` bytes fit."""
         while self._next_region < size:
             self._next_region *= 2
         chunk = Chunk(len(self._touched), 0, self._next_region)
