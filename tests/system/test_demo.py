@@ -58,6 +58,12 @@ def test_no_held_out_digit_was_trained_on(played: Played) -> None:
         assert set(plan.sample_ids) == set(store.training_ids())
 
 
+def test_the_mentor_speaks_for_the_digits_without_a_name(played: Played) -> None:
+    plan = read_plan(round_folder(played.state, 1))
+    assert 0.4 < sum(label < 0 for label in plan.labels) / len(plan.labels) < 0.6
+    assert plan.listens_to_mentor
+
+
 def test_training_waited_for_the_charger_and_was_suspended_when_it_was_pulled(played: Played) -> None:
     with History(played.state.history_db, read_only=True) as history:
         changes = [(change.state, change.reasons) for change in history.states()]

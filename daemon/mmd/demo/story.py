@@ -3,10 +3,11 @@
 The daemon, the trainer, the store, the gate and the swap are the product's own; only the board's sensors are simulated.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import dropwhile
+from itertools import count, dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ class Demonstration:
         self.state = StateDir(folder / "state")
         self.mmd = Commands(self.state.root, folder / "mmd.toml")
         self.labels_only = Commands(folder / "labels-only", folder / "labels-only.toml")
+        self.named, self.unnamed = folder / "named", folder / "unnamed"
 
     def play(self, report: Path) -> Outcome:
         """Run the whole story and write `report`. Raises `MmdError` when a step does not do what it should."""
@@ -102,7 +104,8 @@ class Demonstration:
         self._prepare()
         with self.mmd.daemon(self.folder / "daemon.log"):
             self._say("The daemon runs. The board is on battery. Its owner shows it their handwriting.")
-            self._type(self.mmd, "ingest", str(shipped_owner()))
+            self._hand_over(self.mmd)
+            self._tell("Nobody names everything: every second digit came without a label. There the Mentor speaks.")
             wait_for(lambda: self.mmd.status()["state"] == "waiting", "the daemon to see the samples", 10.0)
             self._type(self.mmd, "why")
             # A program of the owner's, which holds a Predictor from before the round until after it.
@@ -125,8 +128,14 @@ class Demonstration:
         self.board.plug(is_charging=False)
         write_bytes(self.mmd.config, CONFIGURATION.format(board=self.board.root).encode())
         write_bytes(self.labels_only.config, LABELS_ONLY_CONFIGURATION.encode())
+        _copy_half_named(shipped_owner(), self.named, self.unnamed)
         self._say("A new board. The sensors are simulated, the rest is real.")
         self._type(self.mmd, "init")
+
+    def _hand_over(self, board: Commands) -> None:
+        """Give all digits to a board: with the names that they have, and without."""
+        self._type(board, "ingest", str(self.named))
+        self._type(board, "ingest", str(self.unnamed))
 
     def _train_through_an_unplugging(self) -> float | None:
         """Plug the charger in, pull it out in mid-round, plug it in again.
@@ -177,7 +186,7 @@ class Demonstration:
     def _compare(self, verdict: dict[str, Any]) -> tuple[AccuracyRow, ...]:
         self._say("For comparison: the same samples, learned from labels alone, and the Mentor itself.")
         self._type(self.labels_only, "init")
-        self._type(self.labels_only, "ingest", str(shipped_owner()))
+        self._hand_over(self.labels_only)
         self._type(self.labels_only, "train", "--force")
         alone = read_verdict(round_folder(StateDir(self.labels_only.state_dir), 1))
         if alone is None:
@@ -207,7 +216,8 @@ class Demonstration:
         return int((logits.argmax(axis=1) == labels).sum())
 
     def _print_rows(self, rows: tuple[AccuracyRow, ...]) -> None:
-        table = Table(title=f"Accuracy on the writer's {rows[0].total} held-out digits", title_justify="left")
+        title = f"Accuracy on the writer's {rows[0].total} held-out digits that have a name"
+        table = Table(title=title, title_justify="left")
         table.add_column("model")
         table.add_column("right", justify="right")
         table.add_column("accuracy", justify="right")
@@ -227,6 +237,17 @@ class Demonstration:
     def _tell(self, line: str) -> None:
         """Print a line indented, also what does not fit beside its beginning."""
         self.console.print(Padding(self.console.render_str(line), (0, 0, 0, 2), expand=False))
+
+
+def _copy_half_named(owner: Path, named: Path, unnamed: Path) -> None:
+    """Copy every second digit of each class to `named`, a folder per class, the others side by side to `unnamed`."""
+    make_folder(unnamed)
+    nameless = count(1)
+    for folder in sorted(path for path in owner.iterdir() if path.is_dir()):
+        make_folder(named / folder.name)
+        for place, digit in enumerate(sorted(folder.iterdir())):
+            copy = unnamed / f"{next(nameless):02}.png" if place % 2 else named / folder.name / digit.name
+            shutil.copyfile(digit, copy)
 
 
 def _progress_line(status: Status) -> str:
