@@ -34,7 +34,7 @@ def configuration(patient: Patient) -> Iterator[Finding]:
         yield problem(
             "configuration_refused",
             patient.config_error,
-            "Correct that line. A running daemon keeps what it had; one that starts refuses it.",
+            "Correct that line. A daemon that runs keeps what it had, and files wait in the inbox; none can start.",
         )
 
 
