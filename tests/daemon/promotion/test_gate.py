@@ -53,7 +53,7 @@ def test_a_candidate_that_is_clearly_better_is_promoted() -> None:
     assert result.promoted
     assert result.code == "better"
     assert (result.holdout_right_before, result.holdout_right_after, result.holdout_total) == (20, 30, 30)
-    assert "20 -> 30 right of 30" in result.reason
+    assert "20 -> 30 right of 30 held-out samples, p = 0.001 against 0.05." in result.reason
 
 
 def test_the_serving_model_itself_is_not_better_than_itself() -> None:
@@ -61,6 +61,7 @@ def test_the_serving_model_itself_is_not_better_than_itself() -> None:
     assert not result.promoted
     assert result.code == "not_better_than_chance"
     assert result.p_value == 1.0
+    assert "p = 1 against 0.05." in result.reason
 
 
 def test_two_more_right_of_thirty_may_be_chance() -> None:
