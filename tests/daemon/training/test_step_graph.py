@@ -70,6 +70,15 @@ def test_an_unknown_operator_domain_means_no_blocks(monkeypatch: pytest.MonkeyPa
     blocks.block_size.cache_clear()
 
 
+def test_a_batch_that_fills_its_blocks_runs_in_those_that_the_processor_has(
+    artifact_set: ArtifactSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "block_size", lambda: 8)
+    assert [step_graph.usable_block(batch) for batch in (2, 8, 16)] == [None, 8, 8]
+    made = step_graph.specialised(onnx.load(artifact_set.path(artifact_set.manifest.graphs.portable_cached)), 16)
+    assert blocks.DOMAIN in {domain.domain for domain in made.opset_import}
+
+
 def test_a_batch_too_small_for_a_block_runs_with_its_samples_side_by_side(artifact_set: ArtifactSet) -> None:
     model = onnx.load(artifact_set.path(artifact_set.manifest.graphs.portable_cached))
     made = step_graph.specialised(model, 2)
