@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from tests.daemon.training.sets import WEIGHTS, batches, make_set
 from tests.tools.networks import NEEDS_TRAINING_BUILD
 
@@ -66,6 +67,22 @@ def test_an_unknown_operator_domain_means_no_blocks(monkeypatch: pytest.MonkeyPa
     blocks.block_size.cache_clear()
     monkeypatch.setattr(blocks, "DOMAIN", "com.example.absent")
     assert blocks.block_size() is None
+    monkeypatch.undo()
+    blocks.block_size.cache_clear()
+
+
+@pytest.mark.parametrize(("said", "block"), [(1.0, 8), (0.0, None)])
+def test_blocks_are_used_only_where_a_convolution_in_them_says_what_a_plain_one_does(
+    said: float, block: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(nodes: list[onnx.NodeProto], inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        if len(nodes) == 1:  # the reordering, in blocks of 8
+            return inputs["x"].reshape(1, 4, 8, 1, 2).transpose(0, 1, 3, 4, 2)
+        return np.full(3, said if nodes[0].domain else 1.0, np.float32)
+
+    blocks.block_size.cache_clear()
+    monkeypatch.setattr(blocks, "_run", run)
+    assert blocks.block_size() == block
     monkeypatch.undo()
     blocks.block_size.cache_clear()
 
