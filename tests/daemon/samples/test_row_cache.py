@@ -37,14 +37,15 @@ def test_what_was_written_is_there_for_the_next_process(tmp_path: Path) -> None:
 
 def test_another_scope_finds_nothing(tmp_path: Path) -> None:
     filled(tmp_path / "cache.db").close()
-    assert RowCache(tmp_path / "cache.db", "two").count() == 0
-    assert RowCache(tmp_path / "cache.db", "one").count() == 0
+    for scope in ("two", "one"):
+        with RowCache(tmp_path / "cache.db", scope) as cache:
+            assert cache.count() == 0
 
 
 def test_an_entry_that_fails_its_checksum_is_missing(tmp_path: Path) -> None:
-    cache = filled(tmp_path / "cache.db")
-    cache._connection.execute("UPDATE entries SET content = ? WHERE key = ?", (b"B", key(B)))
-    assert cache.read([key(A), key(B)]) == {key(A): SECRET}
+    with filled(tmp_path / "cache.db") as cache:
+        cache._connection.execute("UPDATE entries SET content = ? WHERE key = ?", (b"B", key(B)))
+        assert cache.read([key(A), key(B)]) == {key(A): SECRET}
 
 
 @pytest.mark.parametrize("at", [0, 100, 16384 + 20, -2000])
@@ -64,11 +65,11 @@ def test_a_damaged_file_is_empty_and_works_again(tmp_path: Path, at: int) -> Non
 
 
 def test_a_write_that_is_killed_leaves_what_was_there(tmp_path: Path) -> None:
-    cache = filled(tmp_path / "cache.db")
-    with contextlib.suppress(KeyboardInterrupt), cache.writing():
-        cache.write({key(B): b"half"})
-        raise KeyboardInterrupt
-    assert cache.read([key(B)]) == {key(B): b"b"}
+    with filled(tmp_path / "cache.db") as cache:
+        with contextlib.suppress(KeyboardInterrupt), cache.writing():
+            cache.write({key(B): b"half"})
+            raise KeyboardInterrupt
+        assert cache.read([key(B)]) == {key(B): b"b"}
 
 
 def test_what_is_kept_is_kept_and_the_rest_is_in_no_file(tmp_path: Path) -> None:
@@ -86,13 +87,13 @@ def test_what_is_kept_is_kept_and_the_rest_is_in_no_file(tmp_path: Path) -> None
 
 def test_forgetting_waits_for_a_write_that_is_under_way_and_finds_it(tmp_path: Path) -> None:
     path = tmp_path / "cache.db"
-    cache = filled(path)
-    with cache.writing():
-        cache.write({key(A, b"\0\2v"): SECRET})
-        forgetting = threading.Thread(target=keep_rows, args=(path, [B]))
-        forgetting.start()
-    forgetting.join(30)
-    eventually(lambda: SECRET not in path.read_bytes(), within=5)
+    with filled(path) as cache:
+        with cache.writing():
+            cache.write({key(A, b"\0\2v"): SECRET})
+            forgetting = threading.Thread(target=keep_rows, args=(path, [B]))
+            forgetting.start()
+        forgetting.join(60)
+        eventually(lambda: SECRET not in path.read_bytes())
 
 
 def test_without_a_cache_there_is_nothing_to_forget(tmp_path: Path) -> None:
@@ -118,12 +119,12 @@ def test_a_busy_cache_is_named_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     ("code", "words"), [(sqlite3.SQLITE_FULL, "No space left"), (sqlite3.SQLITE_IOERR, "check its disk")]
 )
 def test_what_is_no_damage_is_said_and_nothing_is_thrown_away(tmp_path: Path, code: int, words: str) -> None:
-    cache = filled(tmp_path / "cache.db")
     error = sqlite3.OperationalError("injected")
     error.sqlite_errorcode = code
-    with pytest.raises(MmdError, match=words), cache.writing():
-        raise error
-    assert cache.count() == 4
+    with filled(tmp_path / "cache.db") as cache:
+        with pytest.raises(MmdError, match=words), cache.writing():
+            raise error
+        assert cache.count() == 4
 
 
 def test_it_has_room_until_its_file_is_as_large_as_it_may_be(tmp_path: Path) -> None:

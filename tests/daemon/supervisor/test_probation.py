@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -243,10 +243,15 @@ def history(board: Board) -> History:
     return opened
 
 
-def test_the_daemon_reviews_when_samples_come_and_keeps_what_happened(board: Board) -> None:
+@pytest.fixture
+def recorder(board: Board) -> Iterator[Recorder]:
+    with open_to_write(board.state.history_db) as kept:
+        yield Recorder(kept, system_clock())
+
+
+def test_the_daemon_reviews_when_samples_come_and_keeps_what_happened(board: Board, recorder: Recorder) -> None:
     promote(board, 2, says=2)
-    now = system_clock()
-    probation = Probation(board.state, Recorder(open_to_write(board.state.history_db), now), rest_seconds=0.0)
+    probation = Probation(board.state, recorder, rest_seconds=0.0)
 
     def look() -> None:
         with board.store() as store:
@@ -269,12 +274,12 @@ def test_the_daemon_reviews_when_samples_come_and_keeps_what_happened(board: Boa
     probation.close()
 
 
-def test_a_review_that_is_killed_is_made_again(board: Board, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_review_that_is_killed_is_made_again(
+    board: Board, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
     promote(board, 2, says=2)
     bring(board, 9, label=1, seed=5)
-    probation = Probation(
-        board.state, Recorder(open_to_write(board.state.history_db), system_clock()), rest_seconds=0.0
-    )
+    probation = Probation(board.state, recorder, rest_seconds=0.0)
     killed: list[int] = []
 
     def look() -> bool:
@@ -293,13 +298,15 @@ def test_a_review_that_is_killed_is_made_again(board: Board, caplog: pytest.LogC
 
 @pytest.mark.parametrize("refused", ["a process", "the disk", "its turn"])
 def test_what_the_system_refuses_is_tried_again(
-    board: Board, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: str
+    board: Board,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refused: str,
 ) -> None:
     promote(board, 2, says=2)
     bring(board, 9, label=1, seed=5)
-    probation = Probation(
-        board.state, Recorder(open_to_write(board.state.history_db), system_clock()), rest_seconds=0.0
-    )
+    probation = Probation(board.state, recorder, rest_seconds=0.0)
 
     def refuse(*arguments: object, **options: object) -> None:
         raise MmdError("not now") if refused == "its turn" else OSError("not now")
@@ -329,11 +336,11 @@ def test_what_the_system_refuses_is_tried_again(
     probation.close()
 
 
-def test_a_review_that_runs_ends_with_the_daemon(board: Board) -> None:
+def test_a_review_that_runs_ends_with_the_daemon(board: Board, recorder: Recorder) -> None:
     promote(board, 2, says=2)
     bring(board, 9, label=1, seed=5)
     now = system_clock()
-    probation = Probation(board.state, Recorder(open_to_write(board.state.history_db), now))
+    probation = Probation(board.state, recorder)
     with board.store() as store:
         probation.look(store.counts(), Config(), now)
     assert probation.pid is not None

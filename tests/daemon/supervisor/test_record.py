@@ -1,6 +1,7 @@
 """Is what changed written down, and what did not change left out?"""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -32,8 +33,10 @@ class Notes:
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Notes:
-    return Notes(tmp_path / "history.db")
+def notes(tmp_path: Path) -> Iterator[Notes]:
+    made = Notes(tmp_path / "history.db")
+    yield made
+    made.history.close()
 
 
 def test_a_state_is_written_when_it_changes_and_only_then(notes: Notes) -> None:
@@ -112,8 +115,8 @@ def test_a_daemon_that_was_killed_is_noted_to_have_stopped_at_its_last_sign_of_l
     before.look(5, UNPLUGGED, state=State.SUSPENDED)
     before.look(90, UNPLUGGED, state=State.SUSPENDED, soc_temperature=50.0)
     before.history.close()
-    history = History(tmp_path / "history.db")
-    Recorder(history, Instant(wall=1e9 + 5000, monotonic=0))
-    assert [(change.at - 1e9, change.state) for change in history.states()] == [(5, "suspended"), (90, "stopped")]
-    (span,) = history.reasons()
-    assert span.ended == 1e9 + 90
+    with History(tmp_path / "history.db") as history:
+        Recorder(history, Instant(wall=1e9 + 5000, monotonic=0))
+        assert [(change.at - 1e9, change.state) for change in history.states()] == [(5, "suspended"), (90, "stopped")]
+        (span,) = history.reasons()
+        assert span.ended == 1e9 + 90
