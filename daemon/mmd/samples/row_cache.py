@@ -190,12 +190,16 @@ def is_replay(identifier: bytes) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-    # No write-ahead log: what is deleted is overwritten in the one file that there is.
-    connection.execute("PRAGMA journal_mode = TRUNCATE")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA cache_size = -1024")
+    try:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        # No write-ahead log: what is deleted is overwritten in the one file that there is.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -1024")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
