@@ -90,6 +90,7 @@ def test_the_set_is_the_one_that_its_recipe_describes(digits: ArtifactSet, recip
         assert getattr(manifest.training, field) == getattr(recipe.training, field)
     assert manifest.loss.temperature == recipe.loss.temperature
     assert manifest.loss.default_schedule == recipe.loss.default_schedule
+    assert manifest.loss.labelled_schedule == recipe.loss.labelled_schedule == "independent"
     assert manifest.loss.hint_weights == tuple(probe.weight for probe in recipe.probe)
     assert manifest.loss.schedules == recipe.loss.all_schedules
 
