@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from mmd.config import TrainingConfig
 from mmd.errors import InputRefused, UsageError
 from mmd_tools.bench.owners import owners_command
 from mmd_tools.bench.owners_data import Owner, choose_owners, read_pictures, split_owner
+from mmd_tools.bench.owners_jobs import measure
 from mmd_tools.bench.owners_memory import Memory, MemoryTuning, Reader, blend
 from mmd_tools.bench.owners_report import OwnersResults, write_results
 from mmd_tools.bench.owners_rounds import Again, Lesson, teach
@@ -276,6 +278,21 @@ def test_a_run_that_was_stopped_goes_on_with_who_is_left(tmp_path: Path, monkeyp
     refused = CliRunner().invoke(owners_command, other)
     assert isinstance(refused.exception, UsageError)
     assert "leave out --resume" in str(refused.exception)
+
+
+def test_owners_measured_at_once_give_the_same_records_in_the_same_order(artifact_set: ArtifactSet) -> None:
+    owners = [_owner(name, 30, seed) for seed, name in enumerate("abc")]
+    lessons = {"labels + replay": LESSONS["labels + replay"]}
+    jobs = [(1, owner, artifact_set) for owner in owners]
+    alone, together = (
+        [
+            [msgspec.structs.replace(record, cpu_seconds=0.0) for record in records]
+            for records in measure(jobs, lessons=lessons, sizes=(5,), processes=processes)
+        ]
+        for processes in (1, 2)
+    )
+    assert alone == together
+    assert [records[0].owner for records in together] == [owner.name for owner in owners]
 
 
 def test_one_training_is_judged_in_several_ways(artifact_set: ArtifactSet) -> None:

@@ -38,6 +38,7 @@ _NAMES = {"digits": "owners", "speech": "speakers", "motion": "movers"}
 @click.option("--search", is_flag=True, help="Other defaults instead of other methods, on the development owners.")
 @click.option("--partly", is_flag=True, help="The owners label a fifth of their samples.")
 @click.option("--quick", is_flag=True, help=f"{QUICK_OWNERS} owners, one seed, {len(QUICK_SIZES)} sizes.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Owners measured at once.")
 @click.option("--resume", is_flag=True, help="Keep who was done before; --owners and --seed may differ.")
 @click.option("--redraw", is_flag=True, help="Make table and picture again from the raw values in OUT.")
 @click.option("--plot/--no-plot", "with_plot", default=True, help="The picture needs matplotlib.")
@@ -54,6 +55,7 @@ def owners_command(
     search: bool,
     partly: bool,
     quick: bool,
+    jobs: int,
     resume: bool,
     redraw: bool,
     with_plot: bool,
@@ -83,7 +85,7 @@ def owners_command(
     lessons = _lessons(rows, variant, quick=quick)
     raw = out / f"{name}.json"
     before = read_raw(raw, OwnersResults) if resume and raw.exists() else None
-    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, rows, before):
+    for results in _run(name, kind, people, seeds[:1] if quick else seeds, sizes, lessons, jobs, rows, before):
         # After every owner: whoever stops a long run keeps what is done, and --redraw shows it.
         write_raw(raw, results, lines_of="records")
     write_results(results, out, with_plot=with_plot)
@@ -139,6 +141,7 @@ def _run(
     seeds: tuple[int, ...],
     sizes: tuple[int, ...],
     lessons: "dict[str, Lesson]",
+    processes: int,
     rows: tuple[str, ...] = (),
     before: "OwnersResults | None" = None,
 ) -> "Iterator[OwnersResults]":
@@ -146,9 +149,8 @@ def _run(
     from rich.console import Console
     from rich.progress import track
 
-    from mmd_tools.bench.owners_memory import MemoryTuning
+    from mmd_tools.bench.owners_jobs import measure
     from mmd_tools.bench.owners_report import OwnersResults
-    from mmd_tools.bench.owners_run import OwnersBench
     from mmd_tools.bench.tables import conditions
 
     is_search = "search" in name
@@ -159,7 +161,6 @@ def _run(
     chosen = f"--owners {len(people)}" if kind == "digits" else f"--kind {kind} --sets SETS"
     names, hashes = (dict.fromkeys(values) for values in zip(*map(_named, people), strict=True))
     where = conditions(f"mmd-tools bench owners --data DATA {chosen}{given}", ", ".join(names), " ".join(hashes))
-    benches: dict[str, OwnersBench] = {}
     # Seed by seed, so that the first of them is done for everybody soon.
     jobs = [(seed, *person) for seed in seeds for person in people]
     records = _kept(before, where, {(seed, owner.name) for seed, owner, _ in jobs}) if before is not None else []
@@ -168,10 +169,9 @@ def _run(
     group: Group = "development" if is_search else "report"
     results = OwnersResults(bench=name, kind=kind, group=group, conditions=where, records=records)
     yield results
-    for seed, owner, artifact_set in track(left, description="", console=console, disable=not console.is_terminal):
-        if artifact_set.sha256 not in benches:
-            benches[artifact_set.sha256] = OwnersBench(artifact_set, lessons=lessons, tuning=MemoryTuning())
-        records.extend(benches[artifact_set.sha256].records(owner, seed, sizes))
+    measured = measure(left, lessons=lessons, sizes=sizes, processes=processes)
+    for of_owner in track(measured, description="", total=len(left), console=console, disable=not console.is_terminal):
+        records.extend(of_owner)
         yield results
 
 
