@@ -17,10 +17,11 @@ from tests.arm.board import Board, StepFailed, entered
 OWNER = "mmd/shipped/owner"
 CONFIG = """\
 [training]
+preset = "adamant"
 epochs = 8
 checkpoint_every_steps = 10
 """
-"""A short round: it is the arithmetic that is on trial here, not the recipe."""
+"""A short round that asks the Mentor about every sample: it is the arithmetic that is on trial here, not the recipe."""
 INT8_CONFIG = """\
 [training]
 epochs = 8
