@@ -159,10 +159,20 @@ class Generations:
             shutil.rmtree(leftover, ignore_errors=True)
 
     def retire(self) -> None:
-        """Remove old generations: all but the shipped, the serving, its parent, and the newest few."""
+        """Remove old generations: all but the shipped, the serving, its parent, and the newest few.
+
+        The newest few that were not withdrawn stay too: rollbacks must not use up what there is to go back to.
+        """
         current = self.current().card
         numbers = generations(self.models)
-        kept = {0, current.generation, current.parent, *numbers[-_KEPT_GENERATIONS:]}
+        standing = [number for number in numbers if not is_withdrawn(generation_folder(self.models, number))]
+        kept = {
+            0,
+            current.generation,
+            current.parent,
+            *numbers[-_KEPT_GENERATIONS:],
+            *standing[-_KEPT_GENERATIONS:],
+        }
         for number in numbers:
             if number not in kept:
                 durable.remove_folder(generation_folder(self.models, number))

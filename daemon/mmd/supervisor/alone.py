@@ -24,7 +24,6 @@ from mmd.promotion.models import ModelStore
 from mmd.promotion.outcome import RoundOutcome, read_outcome
 from mmd.samples.records import SampleCounts
 from mmd.samples.store import SampleStore
-from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.ledger import Ledger
 from mmd.supervisor.memory import learn, note_success
@@ -52,7 +51,7 @@ class LoneRound:
         self._config = config
         now = system_clock()
         self._ledger = Ledger(state_dir, now)
-        self._recorder = Recorder(open_to_write(state_dir.history_db), now)
+        self._recorder = Recorder(state_dir.history_db, now)
         self._seen: Seen | None = None
         self._looked_at = -math.inf
         self._step = 0

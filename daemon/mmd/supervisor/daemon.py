@@ -23,7 +23,6 @@ from mmd.supervisor.announcer import Announcer, summary
 from mmd.supervisor.control import ControlServer
 from mmd.supervisor.control_groups import take_over
 from mmd.supervisor.followers import InboxFollower, TrainerFollower
-from mmd.supervisor.history import open_to_write
 from mmd.supervisor.hold import held_since
 from mmd.supervisor.ledger import Ledger
 from mmd.supervisor.lock import DaemonLock
@@ -101,7 +100,7 @@ class Daemon:
                 sweep_removed(folder)
             self._signals = Signals(self._selector, self._look_soon)
             now = self._clock()
-            self._recorder = Recorder(open_to_write(self.state_dir.history_db), now)
+            self._recorder = Recorder(self.state_dir.history_db, now)
             self._probation = Probation(self.state_dir, self._recorder)
             self._probation.settle(now)
             self._announcer = Announcer(self._recorder, self._notifier)

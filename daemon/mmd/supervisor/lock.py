@@ -1,5 +1,6 @@
 """Who owns this state folder? One process at a time: an advisory lock that the kernel drops when its owner dies."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -29,8 +30,10 @@ class DaemonLock:
             raise UsageError(
                 f"{path.parent} is already in use by {named}; stop that one first, or choose another --state-dir."
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # It only names the owner to others: a full disk must not keep the owner from running.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         os.ftruncate(self._descriptor, 0)

@@ -116,3 +116,52 @@ def test_a_history_on_a_full_disk_is_not_taken_for_a_damaged_one(tmp_path: Path)
     ran = subprocess.run([*script, *command], capture_output=True, text=True, timeout=60, check=False)
     assert "history.db " in ran.stdout and "damaged" not in ran.stdout
     assert "MmdError: No space left for the history" in ran.stderr
+
+
+A_DAEMON = """
+import subprocess, sys
+from pathlib import Path
+from tests.support import eventually
+from mmd.errors import DaemonNotRunning
+from mmd.layout import StateDir
+from mmd.supervisor.client import ask
+from mmd.supervisor.history import open_history
+
+state, config = StateDir(Path(sys.argv[1])), sys.argv[2]
+
+def reasons():
+    try:
+        return [reason["code"] for reason in ask(state.control_socket, {"request": "status"})["status"]["reasons"]]
+    except DaemonNotRunning:
+        return None
+
+def is_recorded():
+    with open_history(state.history_db) as history:
+        return any("disk_low" not in change.reasons for change in history.states())
+
+daemon = subprocess.Popen([sys.executable, "-m", "mmd", "--state-dir", state.root, "--config", config, "run"])
+try:
+    eventually(lambda: daemon.poll() is not None or reasons() is not None)
+    assert "disk_low" in reasons()
+    (state.root.parent / "filler").unlink()
+    eventually(lambda: "disk_low" not in reasons())
+    eventually(is_recorded)
+finally:
+    daemon.terminate()
+    print(daemon.wait(20))
+"""
+
+
+@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+def test_a_daemon_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> None:
+    state = initialised_state(tmp_path)
+    History(state / "history.db").close()
+    (tmp_path / "disk").mkdir()
+    config = tmp_path / "mmd.toml"
+    config.write_text("[conditions.disk_free]\nstart_mib = 1\nstop_mib = 1\ndwell_seconds = 0\n")
+    script = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), "full"]
+    command = [sys.executable, "-c", A_DAEMON, str(tmp_path / "disk/state"), str(config)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    ran = subprocess.run([*script, *command], capture_output=True, text=True, timeout=200, env=env, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran.stderr
+    assert ran.stderr.count("No space left for the history") == 1

@@ -292,6 +292,20 @@ def test_old_models_are_retired_and_the_shipped_one_is_kept(state: StateDir) -> 
     assert [entry.generation for entry in store(state).list()] == [0, 5, 6, 7, 8]
 
 
+def test_rollbacks_do_not_use_up_the_models_to_go_back_to(state: StateDir) -> None:
+    promote(state, 1, sample_ids=("a",))
+    promote(state, 2, parent=1, sample_ids=("a", "b"))
+    promote(state, 3, parent=2, sample_ids=("a", "b", "x"))
+    for number in range(4, 9):
+        promote(state, number, parent=3, sample_ids=("a", "b", "x", "y"))
+        store(state).rollback()
+    promote(state, 9, parent=3, sample_ids=("a", "b", "x", "y"))
+    kept = [(entry.generation, entry.phase == "withdrawn") for entry in store(state).list()]
+    assert kept == [(0, False), (1, False), (2, False), (3, False), (6, True), (7, True), (8, True), (9, False)]
+    store(state).drop_generations_that_saw(["x"])
+    assert serving(state) == 2
+
+
 def test_the_parent_of_the_serving_model_is_kept_however_old(state: StateDir) -> None:
     promote(state, 1)
     promote(state, 2, parent=1)

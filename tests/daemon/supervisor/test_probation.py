@@ -21,7 +21,7 @@ from mmd.errors import MmdError
 from mmd.promotion.reviewing import review_serving
 from mmd.samples.records import NewSample
 from mmd.samples.store import SampleStore
-from mmd.supervisor.history import History, open_history, open_to_write
+from mmd.supervisor.history import History, open_history
 from mmd.supervisor.probation import Probation, is_review_due, review_now
 from mmd.supervisor.record import Recorder
 from mmd.supervisor.view import taken_back
@@ -245,8 +245,9 @@ def history(board: Board) -> History:
 
 @pytest.fixture
 def recorder(board: Board) -> Iterator[Recorder]:
-    with open_to_write(board.state.history_db) as kept:
-        yield Recorder(kept, system_clock())
+    kept = Recorder(board.state.history_db, system_clock())
+    yield kept
+    kept.stop(system_clock())
 
 
 def test_the_daemon_reviews_when_samples_come_and_keeps_what_happened(board: Board, recorder: Recorder) -> None:

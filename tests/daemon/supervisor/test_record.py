@@ -3,15 +3,18 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 from tests.daemon.policy.test_decide import conditions
 
 from mmd.conditions import Instant
+from mmd.errors import MmdError
 from mmd.policy import Code, Reason
 from mmd.supervisor.history import History
-from mmd.supervisor.record import OPEN_ROUND_SECONDS, QUIET_SECONDS, Recorder
+from mmd.supervisor.record import OPEN_ROUND_SECONDS, QUIET_SECONDS, RETRY_SECONDS, Recorder
 from mmd.supervisor.states import State
 
 UNPLUGGED = Reason(Code.ON_BATTERY, "On battery.", since=1e9, clears_when="plugged in")
@@ -20,16 +23,25 @@ UNPLUGGED = Reason(Code.ON_BATTERY, "On battery.", since=1e9, clears_when="plugg
 class Notes:
     """Feeds a recorder with looks."""
 
-    def __init__(self, path: Path) -> None:
-        self.history = History(path)
-        self.recorder = Recorder(self.history, Instant(wall=1e9, monotonic=0))
+    def __init__(self, path: Path, *, began: float = 1e9) -> None:
+        self.recorder = Recorder(path, Instant(wall=began, monotonic=0))
+        assert self.recorder._history is not None
+        self.history = self.recorder._history
 
-    def look(
-        self, monotonic: float, *reasons: Reason, state: State = State.TRAINING, is_open: bool = True, **values: object
-    ) -> None:
-        seen = conditions(monotonic, **values)
-        number = 1 if is_open else None
-        self.recorder.note(state, reasons, seen, round_number=number, step=3, now=seen.at)
+    def look(self, monotonic: float, *reasons: Reason, **seen: Any) -> None:
+        note(self.recorder, monotonic, *reasons, **seen)
+
+
+def note(
+    recorder: Recorder,
+    monotonic: float,
+    *reasons: Reason,
+    state: State = State.TRAINING,
+    is_open: bool = True,
+    **values: object,
+) -> None:
+    seen = conditions(monotonic, **values)
+    recorder.note(state, reasons, seen, round_number=1 if is_open else None, step=3, now=seen.at)
 
 
 @pytest.fixture
@@ -110,13 +122,38 @@ def test_a_history_that_cannot_be_written_is_named_once_and_survived(
     assert len(caplog.records) == 1
 
 
+def test_a_history_without_room_is_taken_up_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> History:
+        raise MmdError(f"No space left for the history {path}.")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr("mmd.supervisor.record.open_to_write", refuse)
+        recorder = Recorder(tmp_path / "history.db", Instant(wall=1e9, monotonic=0))
+        for second in (0, 3, 20):
+            note(recorder, second, UNPLUGGED, state=State.SUSPENDED)
+    assert len(caplog.records) == 1
+    note(recorder, 20 + RETRY_SECONDS, UNPLUGGED, state=State.SUSPENDED)
+    with History(tmp_path / "history.db") as history:
+        assert [(change.state, change.reasons) for change in history.states()] == [("suspended", ("on_battery",))]
+        (span,) = history.reasons()
+        assert (span.code, span.began, span.ended) == ("on_battery", 1e9, None)
+        assert len(history.conditions()) == 1
+    recorder.stop(Instant(wall=1e9 + 90, monotonic=90))
+
+
+def test_a_daemon_without_a_history_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmd.supervisor.record.open_to_write", Mock(side_effect=MmdError("No space left.")))
+    Recorder(tmp_path / "history.db", Instant(wall=1e9, monotonic=0)).stop(Instant(wall=1e9 + 7, monotonic=7))
+
+
 def test_a_daemon_that_was_killed_is_noted_to_have_stopped_at_its_last_sign_of_life(tmp_path: Path) -> None:
     before = Notes(tmp_path / "history.db")
     before.look(5, UNPLUGGED, state=State.SUSPENDED)
     before.look(90, UNPLUGGED, state=State.SUSPENDED, soc_temperature=50.0)
     before.history.close()
-    with History(tmp_path / "history.db") as history:
-        Recorder(history, Instant(wall=1e9 + 5000, monotonic=0))
+    with Notes(tmp_path / "history.db", began=1e9 + 5000).history as history:
         assert [(change.at - 1e9, change.state) for change in history.states()] == [(5, "suspended"), (90, "stopped")]
         (span,) = history.reasons()
         assert span.ended == 1e9 + 90
