@@ -36,7 +36,8 @@ class TrainingConfig(Section, frozen=True):
     engine: Literal["auto", "portable", "ort_training"] = "auto"
     """portable: with any onnxruntime; ort_training: the reference, where it is installed; auto: portable."""
     preset: str | None = None
-    """The schedule of the loss: `obedient`, `adamant`, `independent`, `unlabelled`, or one of the set's own."""
+    """The schedule of the loss: `obedient`, `adamant`, `independent`, `unlabelled`, or one of the set's own.
+    Without it the set's, by how many samples have a label: docs/recipe.md."""
     epochs: Count | None = None
     """How often a round sees each sample."""
     batch_size: Count | None = None

@@ -23,8 +23,9 @@ import click
 def demo(keep: Path | None, report: Path) -> None:
     """Watch a small network on this machine learn one real person's handwriting.
 
-    Starts the real daemon on a new state folder with simulated sensors, gives it a stranger's handwritten digits, pulls
-    the charger out in mid-round, and shows whether what was learned is better. Touches nothing else on this machine.
+    Starts the real daemon on a new state folder with simulated sensors, gives it a stranger's handwritten digits, every
+    second one without a label, pulls the charger out in mid-round, and shows whether what was learned is better.
+    Touches nothing else on this machine.
     """
     from rich.console import Console
 

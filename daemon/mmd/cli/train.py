@@ -138,7 +138,7 @@ def _show_event(event: dict[str, Any], number: int, parts: list[tuple[int, str]]
         note = next((name for end, name in parts if step <= end), "training")
         progress.show(number, step, int(event["steps"]), float(event["loss"]), note=note)
     elif kind in ("preparing", "evaluating"):
-        progress.note({"preparing": "asking the Mentor", "evaluating": "before the gate"}[kind])
+        progress.note({"preparing": "preparing", "evaluating": "before the gate"}[kind])
     elif kind == "notice":
         progress.say(str(event["message"]))
 

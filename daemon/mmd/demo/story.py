@@ -105,7 +105,7 @@ class Demonstration:
         with self.mmd.daemon(self.folder / "daemon.log"):
             self._say("The daemon runs. The board is on battery. Its owner shows it their handwriting.")
             self._hand_over(self.mmd)
-            self._tell("Nobody names everything: every second digit came without a label. There the Mentor speaks.")
+            self._tell("Every second digit came without a label: of those only the Mentor can say what they are.")
             wait_for(lambda: self.mmd.status()["state"] == "waiting", "the daemon to see the samples", 10.0)
             self._type(self.mmd, "why")
             # A program of the owner's, which holds a Predictor from before the round until after it.

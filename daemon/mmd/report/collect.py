@@ -16,6 +16,7 @@ from mmd.supervisor.accounts import Cost, round_cost
 from mmd.supervisor.history import History, open_history
 from mmd.supervisor.timeline import STOPPED, Timeline, read_timeline
 from mmd.training.losses import LossLine, read_losses
+from mmd.training.plan import read_plan
 
 MOST_ROUNDS = 10
 MOST_POINTS = 400
@@ -95,15 +96,24 @@ def _round(state: StateDir, number: int) -> Round:
         verdict = read_verdict(folder)
     except StoreDamaged:
         verdict = None  # the rest of the page is worth showing
+    is_mentored = _is_mentored(folder)
     return Round(
         number=number,
         outcome=f"{outcome.outcome.capitalize()}. {outcome.reason}" if outcome else "Still open.",
         cost=_cost_words(round_cost(state, number)),
-        curves=_curves(folder),
+        curves=_curves(folder, is_mentored=is_mentored),
         classes=verdict.classes if verdict else (),
         confusion_before=verdict.confusion_before if verdict else None,
         confusion_after=verdict.confusion_after if verdict else None,
+        is_mentored=is_mentored,
     )
+
+
+def _is_mentored(folder: Path) -> bool:
+    try:
+        return read_plan(folder).listens_to_mentor
+    except StoreDamaged:
+        return True  # the plans of old rounds, and of forgotten samples, go
 
 
 def _cost_words(cost: Cost) -> str:
@@ -113,8 +123,11 @@ def _cost_words(cost: Cost) -> str:
     return f"{cost.seconds / 60:.1f} min of training{energy}"
 
 
-def _curves(folder: Path) -> tuple[LossCurve, ...]:
-    """Return the weighted total and the plain terms, averaged down to what a screen can show."""
+def _curves(folder: Path, *, is_mentored: bool) -> tuple[LossCurve, ...]:
+    """Return the weighted total and the plain terms, averaged down to what a screen can show.
+
+    Where nobody asked the Mentor its terms are distances to nothing.
+    """
     lines = read_losses(folder)
     if not lines:
         return ()
@@ -125,9 +138,14 @@ def _curves(folder: Path) -> tuple[LossCurve, ...]:
     def curve(name: str, values: Sequence[Sequence[float]]) -> LossCurve:
         return LossCurve(name, steps, tuple(sum(group) / len(group) for group in values))
 
-    return (
+    taught = (
         curve("total", [[line.loss for line in group] for group in groups]),
         curve("labels", [[line.label for line in group] for group in groups]),
+    )
+    if not is_mentored:
+        return taught
+    return (
+        *taught,
         curve("soft targets", [[line.soft for line in group] for group in groups]),
         *(curve(name, values) for name, values in _hint_values(groups)),
     )

@@ -40,6 +40,8 @@ class Round:
     """Rows: the true class, columns: the predicted one; held-out samples only."""
     cost: str = ""
     """Time and energy, in words; empty where nothing was reckoned."""
+    is_mentored: bool = True
+    """Whether any of its steps asks the Mentor anything."""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,7 @@ class History(Connected):
             if read_only:
                 self._connection = _connected_to_read(path)
             else:
-                self._connection = _connected(path, "mode=rwc")
-                self._prepare()
+                self._connection = _prepared(path)
         except sqlite3.DatabaseError as error:
             if is_for_want_of_room(error):
                 raise MmdError(f"No space left for the history {path}; free some and try again.") from error
@@ -97,12 +96,6 @@ class History(Connected):
                 f"The history {path} cannot be opened ({error}); remove it and start again: "
                 "only the record of past decisions is lost."
             ) from error
-
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     # Appending.
 
@@ -223,6 +216,19 @@ def _connected(path: Path, parameters: str) -> sqlite3.Connection:
     connection = sqlite3.connect(target, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         connection.execute("PRAGMA cache_size = -256")  # the first look at the file
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    connection = _connected(path, "mode=rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     except sqlite3.DatabaseError:
         connection.close()
         raise

@@ -94,7 +94,8 @@ class _Opening:
         """Return the plan with its variant, and why it is that."""
         plan, manifest = self._plan, self._set.manifest
         if not _is_asked(plan, self._set):
-            return msgspec.structs.replace(plan, variant="cached"), ""
+            told = "" if plan.listens_to_mentor else "The Mentor is not asked: labels alone teach this round."
+            return msgspec.structs.replace(plan, variant="cached"), told
         rows = self._rows
         does_fit = self._cache_bytes() <= plan.cache_mib * _MIB
         asking, reading = self._mentor.measured(rows[:_MEASURED_ROWS]) if does_fit else (0.0, 0.0)

@@ -19,6 +19,7 @@ from tests.plans import round_plan
 from tests.support import call_mmd
 
 from mmd.config import load_config
+from mmd.errors import MmdError
 from mmd.sockets import bind_unix
 from mmd.supervisor.doctor import CHECKS
 from mmd.supervisor.memory import learn
@@ -312,6 +313,20 @@ def test_a_busy_sample_store_is_not_called_damaged(tmp_path: Path, monkeypatch: 
         found = json.loads(call_mmd("doctor", "--json", state=board.state.root, config=board.config).out)
         assert "is busy with another command; try again" in found["not_made"]["sample store"]
         assert found["healthy"]
+
+
+def test_a_history_for_which_a_full_disk_has_no_room_is_neither_damaged_nor_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(path: Path) -> None:
+        raise MmdError(f"No space left for the history {path}; free some and try again.")
+
+    monkeypatch.setattr("mmd.supervisor.doctor.state.open_history", no_room)
+    with rig(tmp_path) as board:
+        board.state.history_db.touch()
+        found = json.loads(call_mmd("doctor", "--json", state=board.state.root, config=board.config).out)
+    assert found["not_made"]["history"].endswith("free some and try again")
+    assert found["healthy"]
 
 
 def test_a_state_folder_that_does_not_exist_is_one_problem(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Does the history keep what happened, and does it never stand in the daemon's way?"""
 
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mmd.errors import StoreDamaged
@@ -84,6 +87,16 @@ def test_a_file_that_is_no_history_is_named(tmp_path: Path) -> None:
     (tmp_path / "history.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StoreDamaged, match=r"history.db .*only the record of past decisions is lost"):
         History(tmp_path / "history.db")
+
+
+def test_a_database_of_something_else_is_refused_and_not_held_open(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE states (name TEXT)")
+    with pytest.raises(StoreDamaged, match="no such column: at") as refused:
+        History(path)
+    assert refused.value.__cause__ is not None, "which holds on to what was being made"
+    assert str(path) not in {file.path for file in psutil.Process().open_files()}
 
 
 def test_the_daemon_moves_a_damaged_history_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

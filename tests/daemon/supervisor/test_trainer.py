@@ -221,11 +221,13 @@ def test_without_labels_the_mentor_alone_teaches(tmp_path: Path, tiny_set: Path,
 
 
 def test_labels_alone_never_wake_the_mentor(tmp_path: Path, tiny_set: Path, capsys: Capture) -> None:
-    board = tiny_board(tmp_path / "state", tiny_set, preset="independent")
+    board = tiny_board(tmp_path / "state", tiny_set, preset="independent", variant="auto")
     begin(board)
-    code, _ = run_trainer(board, capsys)
+    code, events = run_trainer(board, capsys)
     assert code == 0
     assert not board.state.cache_db.exists()
+    (told,) = [event["message"] for event in events if event["event"] == "decided"]
+    assert told == "The Mentor is not asked: labels alone teach this round."
 
 
 @pytest.mark.parametrize("variant", ["cached", "fused"])

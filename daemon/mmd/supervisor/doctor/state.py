@@ -127,8 +127,8 @@ def history(patient: Patient) -> Iterator[Finding]:
                 found.last_state()
     except StoreDamaged as error:
         yield problem("history_damaged", str(error), "Remove the file: only the record of past decisions is lost.")
-    except MmdError:
-        return  # for want of room, which `disk` says
+    except MmdError as error:
+        raise Unseen(str(error).rstrip(".")) from None
 
 
 def daemon(patient: Patient) -> Iterator[Finding]:
