@@ -240,6 +240,7 @@ def test_a_stubborn_trainer_does_not_keep_the_daemon_from_leaving(board: Rig) ->
     trainer = wait_for_trainer(board)
     assert board.stop() == 0
     assert not is_alive(trainer.pid)
+    assert not (board.state.rounds / "0001" / "verdict.json").exists(), "nobody waited for its end"
 
 
 def test_a_round_that_another_command_closes_ends_at_once(board: Rig) -> None:
