@@ -82,7 +82,10 @@ class History(Connected):
     """An open history. The daemon opens it to write, everyone else with `read_only`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the history at `path`. Raises `StoreDamaged` when the file is none, `MmdError` when the disk is full."""
+        """Open the history at `path`.
+
+        Raises `StoreDamaged` when the file is none, `MmdError` when it cannot be opened or the disk is full.
+        """
         self._path = path
         try:
             if read_only:
@@ -92,6 +95,11 @@ class History(Connected):
         except sqlite3.DatabaseError as error:
             if is_for_want_of_room(error):
                 raise MmdError(f"No space left for the history {path}; free some and try again.") from error
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                raise MmdError(
+                    f"Cannot open the history {path}; check its owner and permissions, "
+                    "and whether the disk takes another file (`df -i`)."
+                ) from error
             raise StoreDamaged(
                 f"The history {path} cannot be opened ({error}); remove it and start again: "
                 "only the record of past decisions is lost."

@@ -22,7 +22,7 @@ OPEN_ROUND_SECONDS = 10.0
 """Conditions are kept at most this often while a round is open, and whenever a yes turned into a no."""
 QUIET_SECONDS = 60.0
 RETRY_SECONDS = 5.0
-"""Between two attempts to open a history that there was no room for."""
+"""Between two attempts to open a history that could not be opened, for want of room or otherwise."""
 _DAY_SECONDS = 86400.0
 
 Readings = dict[str, float | bool | None]
@@ -33,7 +33,7 @@ class Recorder:
     """Writes to the history what changed since the last look."""
 
     def __init__(self, path: Path, now: Instant) -> None:
-        """Open the history at `path`. Raises `StoreDamaged` when it cannot be, and that is not for want of room."""
+        """Open the history at `path`. Raises `StoreDamaged` when even a new one in its place is none."""
         self._path = path
         self._history: History | None = None
         self._has_complained = False
@@ -44,7 +44,7 @@ class Recorder:
         self._open(now)
 
     def _open(self, now: Instant) -> None:
-        """Open the history, so that all which holds now is written to it; without room for it, try again later."""
+        """Open the history, so that all which holds now is written to it; where that cannot be, try again later."""
         self._tried_at = now.monotonic
         try:
             self._history = open_to_write(self._path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mmd.errors import StoreDamaged
+from mmd.errors import MmdError, StoreDamaged
 from mmd.supervisor.history import History, open_history, open_to_write
 
 
@@ -106,6 +106,14 @@ def test_the_daemon_moves_a_damaged_history_aside(tmp_path: Path, caplog: pytest
         history.add_event(1.0, "x", "y")
     assert (tmp_path / "history.db.damaged").read_bytes().startswith(b"this is no database")
     assert "moved to history.db.damaged" in caplog.text
+
+
+def test_a_history_that_cannot_be_opened_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.symlink_to(tmp_path / "a disk that is not there" / "history.db")
+    with pytest.raises(MmdError, match=r"Cannot open the history .*history.db; check"):
+        open_to_write(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["history.db"]
 
 
 def test_a_history_that_fails_in_use_is_named(tmp_path: Path) -> None:
