@@ -83,7 +83,7 @@ def test_the_policy_says_no_in_one_line_and_force_trains_all_the_same(board: Boa
     ran = run_mmd("train", state=board.state.root, env=env)
     assert ran.code == 1
     assert len(ran.error_lines) == 1
-    assert ran.err.startswith("mmd: Not now: There are 57 samples")
+    assert ran.err.startswith("mmd: Not now: Samples to train on: 57")
     assert "--force" in ran.err
     assert open_round(board.state) is None
     assert run_mmd("train", "--force", state=board.state.root, env=env).code == 0
@@ -240,4 +240,4 @@ def test_a_running_daemon_that_may_not_train_says_why(board: Board, tmp_path: Pa
     with daemon(board, env):
         ran = run_mmd("train", state=board.state.root, env=env)
     assert ran.code == 1
-    assert "Not now: There are 57 samples" in ran.err
+    assert "Not now: Samples to train on: 57" in ran.err
