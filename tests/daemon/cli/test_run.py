@@ -76,7 +76,12 @@ def test_run_in_a_folder_that_it_may_not_write_to_says_so(tmp_path: Path) -> Non
 def terminal(*command: str) -> Iterator["tuple[int, subprocess.Popen[bytes]]"]:
     """Start a command as a terminal window does; yield the window's end of the terminal, and the command."""
     window, inner = pty.openpty()
-    process = subprocess.Popen(["setsid", "--ctty", *command], stdin=inner, stdout=inner, stderr=inner)
+    # Tests that run under nohup would hand on that the end of a terminal is nothing to them.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(["setsid", "--ctty", *command], stdin=inner, stdout=inner, stderr=inner)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     os.close(inner)
     try:
         yield window, process
