@@ -61,6 +61,8 @@ def _with_daemon(state: "StateDir", progress: "Progress", *, force: bool) -> "Ro
     while (outcome := read_outcome(folder)) is None:
         if time.monotonic() > asked_at + _ASK_SECONDS:
             asked_at, status = time.monotonic(), _daemon_status(state)
+            if (outcome := read_outcome(folder)) is not None:
+                return outcome  # what the daemon waits for now is the next round
             _refuse_if_waiting(status, force=force)
         with suppress(StoreDamaged):  # the round has not begun yet, or one of its samples is being forgotten
             done = read_progress(folder, read_plan(folder))

@@ -24,6 +24,7 @@ class Signals:
         self.is_reload_asked = False
         is_to_outlive_terminal = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._ends_with_terminal = _has_terminal() and not is_to_outlive_terminal
+        self._said_to_terminal = [number for number in (1, 2) if os.isatty(number)]
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in _CAUGHT:
@@ -32,11 +33,20 @@ class Signals:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         has_hung_up = number == signal.SIGHUP and self._ends_with_terminal and not _has_terminal()
+        if has_hung_up:
+            self._turn_from_terminal()
         if has_hung_up or number in (signal.SIGTERM, signal.SIGINT):
             self.is_stop_asked = True
         elif number == signal.SIGHUP:
             self.is_reload_asked = True
         self._on_signal()
+
+    def _turn_from_terminal(self) -> None:
+        """Say to nobody what is still said: Python ends with code 120 when it cannot write its last words."""
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        for number in self._said_to_terminal:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
 
     def take_reload(self) -> bool:
         """Return whether a reload was asked for since the last call."""

@@ -162,3 +162,22 @@ def test_in_a_terminal_that_stays_open_sighup_reads_the_configuration_again(tmp_
         process.terminate()
         assert process.wait(60) == 0
         os.close(window)
+
+
+LAST_WORDS = """
+import selectors, sys
+from mmd.supervisor.signals import Signals
+with selectors.DefaultSelector() as selector:
+    signals = Signals(selector, lambda: None)
+    print("begun", flush=True)
+    while not signals.is_stop_asked:
+        selector.select()
+    print("to nobody", end="")
+"""
+
+
+def test_what_is_still_said_to_a_terminal_that_is_gone_is_no_failure() -> None:
+    with terminal(sys.executable, "-c", LAST_WORDS) as (window, process):
+        os.read(window, 1)
+        os.close(window)
+        assert process.wait(60) == 0

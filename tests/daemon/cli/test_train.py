@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import eventually, run_mmd, started
@@ -17,6 +18,8 @@ from tests.tiny import Board, tiny_board
 
 from mmd.cli.train import parts_of
 from mmd.config import Config
+from mmd.layout import StateDir, round_folder
+from mmd.promotion.outcome import read_outcome
 from mmd.supervisor.accounts import round_cost
 from mmd.supervisor.history import History
 from mmd.supervisor.lock import DaemonLock
@@ -233,6 +236,20 @@ def test_a_running_daemon_does_the_round_and_its_outcome_is_shown(board: Board, 
         ran = run_mmd("train", "--force", state=board.state.root, env=env)
     assert ran.code == 0, ran.err
     assert ran.out.endswith("Generation 1 serves now.\n")
+
+
+def test_a_round_that_ends_while_the_daemon_is_asked_is_no_refusal(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits_for_the_next(state: StateDir) -> dict[str, Any]:
+        eventually(lambda: read_outcome(round_folder(state, 1)), within=120)
+        return {"state": "waiting", "reasons": [{"message": "Too few samples.", "clears_when": "there are more"}]}
+
+    monkeypatch.setattr("mmd.cli.train._daemon_status", waits_for_the_next)
+    env = configured(tmp_path, extra="min_samples = 1000\n")
+    with daemon(board, env):
+        ran = run_mmd("train", "--force", state=board.state.root, env=env)
+    assert ran.code == 0, ran.err
 
 
 def test_a_running_daemon_that_may_not_train_says_why(board: Board, tmp_path: Path) -> None:
