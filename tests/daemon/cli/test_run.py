@@ -94,6 +94,13 @@ def run_line(state: StateDir) -> list[str]:
     return [sys.executable, "-m", "mmd", "run", "--state-dir", str(state.root)]
 
 
+def begin_in(window: int, line: str, state: StateDir) -> int:
+    """Type `line` into the window, and return the pid of the daemon that it starts, once that answers."""
+    os.write(window, f"{line}\n".encode())
+    eventually(state.control_socket.exists)
+    return int(state.lock_file.read_text())
+
+
 def wait_for_the_end(pid: int) -> None:
     try:
         eventually(lambda: not is_alive(pid))
@@ -112,9 +119,7 @@ def has_ended(state: StateDir) -> bool:
 def test_the_end_of_its_terminal_ends_it_as_sigterm_does(tmp_path: Path, job: str) -> None:
     state = StateDir(tmp_path / "state")
     with terminal("bash", "--norc", "--noprofile", "-i") as (window, _):
-        os.write(window, f"{' '.join(run_line(state))}{job}\n".encode())
-        eventually(state.control_socket.exists)
-        pid = int(state.lock_file.read_text())
+        pid = begin_in(window, f"{' '.join(run_line(state))}{job}", state)
         os.close(window)
         wait_for_the_end(pid)
     assert has_ended(state)
@@ -133,9 +138,7 @@ def test_the_end_of_a_terminal_that_it_has_to_itself_is_a_clean_end(tmp_path: Pa
 def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "state")
     with terminal("bash", "--norc", "--noprofile", "-i") as (window, shell):
-        os.write(window, f"nohup {' '.join(run_line(state))} >{tmp_path}/log 2>&1 &\n".encode())
-        eventually(state.control_socket.exists)
-        pid = int(state.lock_file.read_text())
+        pid = begin_in(window, f"nohup {' '.join(run_line(state))} >{tmp_path}/log 2>&1 &", state)
         os.close(window)
         shell.wait(60)
         os.kill(pid, signal.SIGHUP)

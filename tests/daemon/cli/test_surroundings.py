@@ -72,7 +72,12 @@ def why_no_disk() -> str | None:
     return None if ran.returncode == 0 else f"no mount namespace can be made here: {ran.stderr.decode().strip()}"
 
 
-@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+NO_DISK = why_no_disk()
+# A full disk is real here, never the machine's own: it takes root and a mount namespace. The run names what is missing.
+on_a_disk_of_its_own = pytest.mark.skipif(NO_DISK is not None, reason=str(NO_DISK))
+
+
+@on_a_disk_of_its_own
 @pytest.mark.parametrize("disk", ["full", "read-only"])
 def test_on_a_disk_that_takes_nothing_more_the_reading_commands_answer(tmp_path: Path, disk: str) -> None:
     state = initialised_state(tmp_path)
@@ -106,7 +111,7 @@ finally:
 """
 
 
-@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+@on_a_disk_of_its_own
 def test_a_history_on_a_full_disk_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
     for folder in ("disk", "state"):
         (tmp_path / folder).mkdir()
@@ -152,7 +157,7 @@ finally:
 """
 
 
-@pytest.mark.skipif(why_no_disk() is not None, reason=why_no_disk() or "")
+@on_a_disk_of_its_own
 def test_a_daemon_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path) -> None:
     state = initialised_state(tmp_path)
     History(state / "history.db").close()

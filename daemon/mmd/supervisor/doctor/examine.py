@@ -36,7 +36,7 @@ def _examined(check: Check, patient: Patient) -> Examined:
     findings: list[Finding] = []
     try:
         for finding in check(patient):
-            findings.append(finding)  # noqa: PERF402 (what came before the obstacle is kept)
+            findings.append(finding)  # noqa: PERF402 (one by one: extend() promises nothing of those before an obstacle)
     except Unseen as obstacle:
         return Examined(findings, str(obstacle))
     except PermissionError as error:
